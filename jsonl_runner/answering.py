@@ -1,0 +1,65 @@
+"""Answers without files: single questions and mappings, on the same worker as a run."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from .assembly import assemble
+from .clock import Clock, Stop, SystemClock
+from .engines.local import LocalEngine
+from .progress import progress
+from .signals import stopping
+from .summary import RunSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .assembly import FunctionMaker
+    from .config import Config
+    from .records import Outcome, Record
+
+
+def answer(
+    config: Config,
+    records: Sequence[Record],
+    *,
+    function: FunctionMaker | None = None,
+    clock: Clock | None = None,
+    name: str = "jsonl-runner",
+    quiet: bool = False,
+) -> dict[str, Outcome]:
+    """Do Records in parallel and return their Outcomes by index.
+
+    Args:
+        config: the settings.
+        records: with an index each that no other has.
+        function: makes what stands in for the provider.
+        clock: where the time comes from.
+        name: stands before the progress bar.
+        quiet: whether nothing is shown on the way.
+
+    Raises:
+        ConfigError: there is no key.
+        RunStoppedError: no key or endpoint can serve, or a signal asked for the end.
+    """
+    clock, stop = clock or SystemClock(), Stop()
+    shown = progress(name, quiet=quiet, clock=clock)
+    crew = assemble(
+        config, clock=clock, stop=stop, note=shown.say, function=function, rows=len(records)
+    )
+    summary = RunSummary(rows=len(records))
+    outcomes: dict[str, Outcome] = {}
+    engine = LocalEngine(crew.work, threads=crew.threads, stop=stop)
+    try:
+        with stopping(stop), contextlib.closing(engine.outcomes(iter(records))) as groups:
+            for group in groups:
+                summary.add(group)
+                outcomes.update((outcome.index, outcome) for outcome in group)
+                shown.show(summary, crew.rotator.view())
+    finally:
+        shown.close()
+        crew.close()
+    if stop.reason is not None and summary.left:
+        raise stop.reason
+    return outcomes

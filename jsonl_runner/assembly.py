@@ -1,0 +1,147 @@
+"""Putting a worker together from the settings."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .callers import ChatCaller, FunctionCaller
+from .config import DEFAULT_PER_KEY_CONCURRENCY, Config
+from .engines.local import file_limit
+from .errors import ConfigError
+from .keys import Rotator
+from .prompts import Composer
+from .secret import Redactor, Secret
+from .transport.base import Transport, TransportSettings
+from .transport.curl import CurlTransport
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .clock import Clock, Stop
+    from .records import Record
+
+    #: What may stand in for the provider: takes a Record and a key, returns the output. It is made
+    #: from the caller that it stands in for, and may use that.
+    Function = Callable[[Record, str], str | None]
+    FunctionMaker = Callable[[ChatCaller], Function]
+
+#: What the books call the one key of a function that needs none.
+_NO_KEY = Secret("none", 1)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A worker and what it works with.
+
+    Attributes:
+        work: does one Record.
+        rotator: the keys' books.
+        transport: makes the calls.
+        threads: how many may work at the same time.
+        notes: what the user should know of the choices made here.
+    """
+
+    work: Worker
+    rotator: Rotator
+    transport: Transport
+    threads: int
+    notes: tuple[str, ...]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.transport.close()
+
+
+def assemble(
+    config: Config,
+    *,
+    clock: Clock,
+    stop: Stop,
+    note: Callable[[str], None],
+    function: FunctionMaker | None = None,
+    rows: int | None = None,
+) -> Crew:
+    """Return everything that turns Records into Outcomes.
+
+    Args:
+        config: the settings.
+        clock: where the time comes from.
+        stop: ends waits; its abort ends calls.
+        note: is told what the run should know.
+        function: makes what stands in for the provider.
+        rows: never more threads than this; None when unknown.
+
+    Raises:
+        ConfigError: there is no key.
+    """
+    keys = config.api_keys
+    if not keys:
+        if function is None:
+            raise ConfigError(
+                "no API key: put it into config.json (api_keys) or OPENAI_API_KEY (for a server "
+                "that checks none, any word will do), or try --simulate"
+            )
+        keys = (_NO_KEY,)
+    threads, per_key, notes = _sizes(config, len(keys), rows)
+    rng = random.Random()  # spreads waits, guards nothing
+    rotator = Rotator(
+        keys,
+        concurrency=per_key,
+        clock=clock,
+        rng=rng,
+        requests_per_minute=config.requests_per_minute,
+        tokens_per_minute=config.tokens_per_minute,
+    )
+    stop.on_request(rotator.wake)
+    transport = make_transport(config)
+    stop.on_abort(transport.abort)
+    chat = ChatCaller(transport, Composer(config.model, config.params), clock)
+    caller = chat if function is None else FunctionCaller(function(chat), clock)
+    worker = Worker(
+        caller,
+        rotator,
+        max_retries=config.max_retries,
+        clock=clock,
+        stop=stop,
+        redact=Redactor(keys),
+        note=note,
+        rng=rng,
+    )
+    return Crew(worker, rotator, transport, threads, tuple(notes))
+
+
+def make_transport(config: Config) -> Transport:
+    """Return the transport the settings ask for."""
+    return CurlTransport(
+        TransportSettings(
+            config.api_base,
+            timeout_s=config.timeout,
+            connect_timeout_s=config.connect_timeout,
+            body_timeout_s=config.body_timeout,
+            proxy=config.proxy,
+        )
+    )
+
+
+def _sizes(config: Config, keys: int, rows: int | None) -> tuple[int, int, list[str]]:
+    """Return the threads, the calls at once on one key, and what to tell the user of it."""
+    per_key = config.per_key_concurrency
+    threads = config.threads
+    if threads is None:
+        threads = keys * per_key
+    elif per_key == DEFAULT_PER_KEY_CONCURRENCY:
+        per_key = max(per_key, math.ceil(threads / keys))
+    threads = min(threads, max(1, rows)) if rows is not None else threads
+    limit = file_limit()
+    notes = []
+    if limit is not None and threads > limit:
+        notes.append(
+            f"{threads:,} threads would need more open files than this system allows; using "
+            f"{limit:,} (raise the limit with ulimit -n)"
+        )
+        threads = limit
+    return threads, per_key, notes

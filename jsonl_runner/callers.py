@@ -1,0 +1,83 @@
+"""Who makes the attempts: the chat completions endpoint, or a function of the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .attempts import Answer, Kind, Verdict
+from .errors import TransportError
+from .prompts import Request
+from .retry import classify, classify_exception, classify_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .clock import Clock
+    from .prompts import Composer
+    from .records import Record
+    from .transport.base import Transport
+
+CHAT_PATH = "/chat/completions"
+
+
+class ChatCaller:
+    """Calls an OpenAI-shaped chat completions endpoint.
+
+    Args:
+        transport: makes the HTTP calls.
+        composer: builds the bodies.
+        clock: tells the present, for headers that name a moment.
+    """
+
+    def __init__(self, transport: Transport, composer: Composer, clock: Clock) -> None:
+        self._transport = transport
+        self._composer = composer
+        self._clock = clock
+
+    def prepare(self, record: Record) -> Request:
+        """Return the request for a Record."""
+        return self._composer.compose(record)
+
+    def attempt(self, _record: Record, request: Request, key: str) -> Verdict:
+        """Make one HTTP call."""
+        try:
+            reply = self._transport.post(CHAT_PATH, request.body, key)
+        except TransportError as error:
+            return classify_failure(error)
+        return classify(reply, self._clock.wall())
+
+    def correct(self, request: Request, verdict: Verdict) -> tuple[bool, str | None]:
+        """Leave out or rename a parameter the model refuses."""
+        return self._composer.correct(request, verdict.param or "")
+
+
+class FunctionCaller:
+    """Calls a function of the user's instead of a provider.
+
+    Args:
+        function: takes a Record and a key, returns the output.
+        clock: tells the present, for headers of an SDK's errors.
+    """
+
+    def __init__(self, function: Callable[[Record, str], str | None], clock: Clock) -> None:
+        self._function = function
+        self._clock = clock
+
+    def prepare(self, record: Record) -> Request:
+        """Return a request of the Record's rough size."""
+        return Request(b"", max(1, (len(record.instruction) + len(record.input)) // 4), "")
+
+    def attempt(self, record: Record, _request: Request, key: str) -> Verdict:
+        """Call the function; an exception is classified by its `status_code` if it has one."""
+        try:
+            output = self._function(record, key)
+        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
+            return classify_exception(error, self._clock.wall())
+        if not isinstance(output, str):
+            message = f"the function returned {type(output).__name__}, not a text"
+            return Verdict(Kind.ROW_FAULT, "no_text", message)
+        return Verdict(Kind.OK, answer=Answer(output, None, None, None))
+
+    def correct(self, _request: Request, _verdict: Verdict) -> tuple[bool, str | None]:
+        """Return that nothing can be corrected: the function builds its own requests."""
+        return False, None

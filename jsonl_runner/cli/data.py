@@ -1,0 +1,147 @@
+"""Commands on the files of a run: merge, status, validate, compact."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import PATH, bad_rows_option, console_options, json_option, print_json, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..status import Status
+    from ..survey import BadRowsPolicy
+
+
+@click.command(short_help="Join input and outputs into training data.")
+@click.argument("data", type=PATH)
+@click.argument("output", type=PATH)
+@click.argument("merged", type=PATH)
+@click.option("--keep-null", is_flag=True, help="Keep rows without an output, with null.")
+@bad_rows_option
+@json_option
+@console_options
+def merge(
+    data: Path, output: Path, merged: Path, keep_null: bool, bad_rows: str, as_json: bool
+) -> int:
+    """Write MERGED: a JSON array of index, instruction, input and output in the order of DATA.
+
+    Other fields of a row are kept. Rows without an output are left out and counted.
+
+    \b
+    Example:
+      jsonl-runner merge data/samples/data.jsonl output.jsonl merged.json
+    """
+    from ..merge import merge as merge_files  # noqa: PLC0415  # --help need not wait for it
+
+    policy: BadRowsPolicy = "skip" if bad_rows == "skip" else "fail"
+    summary = merge_files(data, output, merged, keep_null=keep_null, bad_rows=policy)
+    if as_json:
+        print_json(asdict(summary))
+    for line in (*summary.damage, *(f"left out {row}" for row in summary.bad_rows)):
+        say(line)
+    fate = "kept with null" if keep_null else "left out"
+    without = f"; {summary.without_output:,} without an output {fate}"
+    say(f"{merged}: {summary.written:,} rows{without if summary.without_output else ''}")
+    return 0
+
+
+@click.command(short_help="Where a dataset stands.")
+@click.argument("data", type=PATH)
+@click.argument("output", type=PATH)
+@json_option
+@console_options
+def status(data: Path, output: Path, as_json: bool) -> int:
+    """Tell how many rows of DATA are done in OUTPUT, failed (by reason) and left.
+
+    \b
+    Example:
+      jsonl-runner status data/samples/data.jsonl output.jsonl
+    """
+    from ..status import status as status_of  # noqa: PLC0415
+
+    found = status_of(data, output)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _print_status(found)
+    return 0
+
+
+def _print_status(found: Status) -> None:
+    click.echo(
+        f"rows {found.rows:,}: done {found.done:,}, failed {found.failed:,}, left {found.left:,}"
+    )
+    for code, failure in found.failures.items():
+        click.echo(
+            f"failed, {code}: {failure.count:,}, e.g. index {failure.example}: {failure.message}"
+        )
+    cost = f", cost {found.cost:.4f}" if found.cost is not None else ""
+    click.echo(
+        f"calls {found.calls:,}; tokens {found.tokens.prompt:,} in, "
+        f"{found.tokens.completion:,} out{cost}"
+    )
+    if found.changed:
+        click.echo(f"changed since they were answered: {found.changed:,} (run --redo-changed)")
+    for row in found.bad_rows:
+        click.echo(f"not usable {row}")
+    for line in found.damage:
+        click.echo(line)
+
+
+@click.command(short_help="Name every row that cannot be used.")
+@click.argument("data", type=PATH)
+@json_option
+@console_options
+def validate(data: Path, as_json: bool) -> int:
+    """Read DATA and name every row that cannot be used, with its line and what is wrong.
+
+    \b
+    Example:
+      jsonl-runner validate data/samples/data.jsonl
+    """
+    from ..errors import EXIT_USAGE  # noqa: PLC0415
+    from ..records import open_input  # noqa: PLC0415
+    from ..survey import survey  # noqa: PLC0415
+
+    with open_input(data) as stream:
+        found = survey(stream, data)
+    if as_json:
+        bad = [{"line": row.line, "reason": row.reason} for row in found.bad]
+        print_json({"rows": found.rows, "bad_rows": bad})
+    else:
+        for row in found.bad:
+            click.echo(row)
+        click.echo(f"{data}: {found.rows:,} rows can be used, {len(found.bad):,} cannot")
+    return EXIT_USAGE if found.bad or not found.rows else 0
+
+
+@click.command(short_help="Rewrite a ledger without what is superseded.")
+@click.argument("output", type=PATH)
+@click.option("--order", type=PATH, metavar="DATA", help="Put the lines into the order of DATA.")
+@json_option
+@console_options
+def compact(output: Path, order: Path | None, as_json: bool) -> int:
+    """Rewrite OUTPUT with one line an index: its last output, or a null if it has none.
+
+    The file is replaced in one step; whatever goes wrong, the old one stays.
+
+    \b
+    Example:
+      jsonl-runner compact output.jsonl --order data/samples/data.jsonl
+    """
+    from ..compact import compact as compact_ledger  # noqa: PLC0415
+
+    summary = compact_ledger(output, order)
+    if as_json:
+        print_json(asdict(summary))
+    for line in summary.damage:
+        say(f"{line}; moved to {output}.damaged")
+    say(
+        f"{output}: {summary.entries_before:,} entries are now {summary.entries_after:,} "
+        f"({summary.bytes_before:,} bytes, now {summary.bytes_after:,})"
+    )
+    return 0

@@ -1,0 +1,81 @@
+"""The command `jsonl-runner`, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from .. import __version__
+from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError
+from .data import compact, merge, status, validate
+from .keys import keys
+from .options import Suggesting, console
+from .run import run
+from .simulate import simulate
+
+_EPILOG = (
+    "Exit codes: 0 every row has its output, 1 some rows are null, 2 usage, configuration or input "
+    "is wrong, 3 stopped with rows left (no usable key), 4 the output cannot be written, 130 and "
+    "143 interrupted."
+)
+
+
+@click.group(
+    cls=Suggesting,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+@click.version_option(__version__, prog_name="jsonl-runner")
+def cli() -> None:
+    """Push a JSONL dataset through an LLM API and get training data back.
+
+    \b
+    Try it without a key:
+      jsonl-runner run data/samples/data.jsonl output.jsonl --simulate
+    """
+
+
+for command in (run, merge, status, validate, compact, keys, simulate):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        result = cli.main(prog_name="jsonl-runner", standalone_mode=False)
+    except click.ClickException as error:
+        command = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        )
+        hint = f" ({command} --help tells more)" if command else ""
+        return _fail(f"{error.format_message().rstrip('.')}{hint}", EXIT_USAGE)
+    except JsonlRunnerError as error:
+        if console.debug:
+            traceback.print_exc()
+        if isinstance(error, BadRowsError):
+            for row in error.rows:
+                click.echo(row, err=True)
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output (head, less) has had enough
+        sys.stderr.close()
+        return 1
+    except Exception as error:  # the border of the process  # noqa: BLE001
+        if console.debug:
+            traceback.print_exc()
+        what = f"{type(error).__name__}: {error}"
+        return _fail(f"{what} (a defect of jsonl-runner: please report what --debug shows)", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {message}", err=True)
+    return code

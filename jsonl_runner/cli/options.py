@@ -1,0 +1,114 @@
+"""What commands share: options, the console's state, printing."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..config import Config
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+#: A file named on the command line; whether it is there is for the library to say.
+PATH = click.Path(path_type=Path)
+
+
+@dataclass
+class Console:
+    """How much is told; one for the process, set by the options of the command."""
+
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+
+console = Console()
+
+
+class Suggesting(click.Group):
+    """A group that names the nearest command when one is not known."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command, or say which one may have been meant."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else "see jsonl-runner --help"
+            ctx.fail(f"there is no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def callback(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        setattr(console, name, value)
+
+    return callback
+
+
+def console_options(command: _Command) -> _Command:
+    """Add -q, -v and --debug."""
+    for flags, name, text in (
+        (("--debug",), "debug", "Show a traceback with an error."),
+        (("-v", "--verbose"), "verbose", "Tell more."),
+        (("-q", "--quiet"), "quiet", "Tell nothing but errors."),
+    ):
+        option = click.option(
+            *flags, is_flag=True, expose_value=False, callback=_set(name), help=text
+        )
+        command = option(command)
+    return command
+
+
+def config_options(command: _Command) -> _Command:
+    """Add the options that say where calls go; collected by `load_config`."""
+    for option in (
+        click.option("--proxy", help="http, https or socks5 address.  [default: environment]"),
+        click.option("--api-base", metavar="URL", help="Address of the API, up to /v1."),
+        click.option("--model", help="Model where a row names none."),
+        click.option(
+            "--config",
+            "config_path",
+            type=PATH,
+            help="JSON or YAML file with keys and settings.  [default: config.json if it is here]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+bad_rows_option = click.option(
+    "--bad-rows",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="Rows that cannot be used: stop before anything is paid, or leave them out.",
+)
+
+
+def load_config(config_path: Path | None, overrides: Mapping[str, Any]) -> Config:
+    """Return the settings in force; see `config.load`."""
+    from ..config import load  # noqa: PLC0415  # --help need not wait for it
+
+    return load(config_path, overrides)
+
+
+def say(text: str) -> None:
+    """Tell the user a line on stderr, unless told to be quiet."""
+    if not console.quiet:
+        click.echo(text, err=True)
+
+
+def print_json(data: object) -> None:
+    """Print a result for programs on stdout."""
+    import orjson  # noqa: PLC0415
+
+    click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,109 @@
+"""Rewriting a ledger without what is superseded."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .appendfile import LineReader, read_lines
+from .atomic import replacing
+from .errors import InputError
+from .indexes import IndexMap
+from .ledger import Damage, entries_of, line_of, locked, parse_line
+from .records import BadRow, RowReader, open_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass
+class CompactSummary:
+    """What a compaction did.
+
+    Attributes:
+        entries_before, entries_after: entries of the ledger.
+        bytes_before, bytes_after: its size.
+        damage: lines that could not be read, and are kept in `<ledger>.damaged`.
+    """
+
+    entries_before: int = 0
+    entries_after: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    damage: list[str] = field(default_factory=list)
+
+
+def compact(ledger: Path, order: Path | None = None) -> CompactSummary:
+    """Rewrite a ledger: one line an index, its last output, or a null if it has none.
+
+    Lines that cannot be read are moved to `<ledger>.damaged`. The ledger is replaced in one step;
+    whatever goes wrong, the old one stays.
+
+    Args:
+        ledger: the ledger; its lock is taken.
+        order: an input whose order the lines shall have (indices it does not have come last);
+            None keeps the order in which the rows were answered.
+
+    Raises:
+        InputError: there is no such ledger or input.
+        LedgerLockedError: a run is writing the ledger.
+        LedgerError: a file cannot be read or written.
+    """
+    if not ledger.is_file():
+        raise InputError(f"{ledger}: there is no such ledger")
+    with locked(ledger):
+        summary = CompactSummary(bytes_before=ledger.stat().st_size)
+        damage: list[Damage] = []
+        winners = _winners(ledger, damage, summary)
+        summary.damage = [str(item) for item in damage]
+        if damage:
+            _keep_damaged(ledger, {item.line for item in damage})
+        with replacing(ledger) as stream:
+            for line in _ordered(ledger, winners, order):
+                stream.write(line)
+                summary.entries_after += 1
+        summary.bytes_after = ledger.stat().st_size
+    return summary
+
+
+def _winners(ledger: Path, damage: list[Damage], summary: CompactSummary) -> IndexMap:
+    """Return where each index's last output stands, or its last null: 2 x offset + has_output."""
+    winners = IndexMap()
+    for offset, index, has_output in entries_of(ledger, damage):
+        summary.entries_before += 1
+        if has_output or not (winners.get(index) or 0) & 1:
+            winners.set(index, 2 * offset + has_output)
+    return winners
+
+
+def _keep_damaged(ledger: Path, numbers: set[int]) -> None:
+    with ledger.with_name(ledger.name + ".damaged").open("ab") as stream:
+        for number, (_, line) in enumerate(read_lines(ledger), 1):
+            if number in numbers:
+                stream.write(line)
+
+
+def _ordered(ledger: Path, winners: IndexMap, order: Path | None) -> Iterator[bytes]:
+    written = IndexMap()
+    if order is not None:
+        lines = LineReader(ledger)
+        with contextlib.closing(lines), open_input(order) as stream:
+            for row in RowReader(stream, str(order)).rows():
+                if isinstance(row, BadRow):
+                    continue
+                place = winners.get(row["index"])
+                if place is not None and written.get(row["index"]) is None:
+                    written.set(row["index"], 1)
+                    output = parse_line(lines.line_at(place >> 1))[row["index"]]
+                    yield line_of(row["index"], output)
+    for offset, line in read_lines(ledger):
+        try:
+            entries = parse_line(line)
+        except ValueError:
+            continue  # damaged, and kept beside; or a torn tail, which a run would cut off
+        for index, output in entries.items():
+            place = winners.get(index)
+            if place is not None and place >> 1 == offset and written.get(index) is None:
+                yield line_of(index, output)

@@ -1,0 +1,73 @@
+"""How many calls one key may have in flight: grown while it goes well, halved on a refusal.
+
+AIMD (Chiu and Jain 1989) with what TCP learnt since: slow start, one cut per episode (RFC 5681),
+and a memory of the level that was refused, so that the way back is short and the next probe above
+it is rare (CUBIC, RFC 9438). A key starts with one call: a dead one costs one request.
+"""
+
+from __future__ import annotations
+
+import math
+
+#: Rounds (windows of completed calls) to stay at a known ceiling before probing one call above it.
+_FIRST_PROBE_ROUNDS = 4.0
+#: Each failed probe doubles the rounds, up to this: a hard limit is tested rarely, yet a limit that
+#: was lifted is found within the hour at a second a call.
+_MAX_PROBE_ROUNDS = 256.0
+
+
+class Concurrency:
+    """The allowance of one key.
+
+    Args:
+        maximum: never more calls than this.
+    """
+
+    __slots__ = ("_ceiling", "_credit", "_cut_at", "_probe_rounds", "_step", "limit", "maximum")
+
+    def __init__(self, maximum: int) -> None:
+        self.maximum = maximum
+        #: Calls allowed in flight now.
+        self.limit = 1
+        self._ceiling = math.inf  # highest level not known to be refused
+        self._credit = 0.0  # rounds completed at the ceiling
+        self._probe_rounds = _FIRST_PROBE_ROUNDS
+        self._step = 1
+        self._cut_at = -1  # number of the newest call when the last cut was made
+
+    def succeeded(self, position: int) -> None:
+        """Note an answer to a call that was the `position`-th in flight when it was sent."""
+        if self.limit >= self.maximum or 2 * position < self.limit:
+            return  # an allowance that is not used proves nothing
+        if self.limit < self._ceiling:
+            self.limit += 1
+            return
+        if position < self.limit:
+            return
+        self._credit += 1 / self.limit
+        if self._credit >= self._probe_rounds:
+            self._credit = 0.0
+            self._ceiling += self._step
+            self._step *= 2  # a ceiling that gives way was not the limit: look faster
+            self.limit += 1
+
+    def refused(self, number: int, position: int, newest: int, *, saturated: bool) -> None:
+        """Note a 429.
+
+        Args:
+            number: the refused call's number, counted over all calls of the key.
+            position: how many calls were in flight when it was sent, itself included.
+            newest: the number of the call sent last.
+            saturated: the server did not say when to come back, so it means "too many at once".
+        """
+        if saturated:
+            known = self._ceiling if number <= self._cut_at else math.inf
+            self._ceiling = max(1, min(known, position - 1))
+        if number <= self._cut_at:
+            return  # sent before the last cut: the same episode
+        self._cut_at = newest
+        self.limit = max(1, self.limit // 2)
+        self._credit = 0.0
+        if saturated:
+            self._probe_rounds = min(_MAX_PROBE_ROUNDS, 2 * self._probe_rounds)
+            self._step = 1

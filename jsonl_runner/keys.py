@@ -1,0 +1,364 @@
+"""The key rotator: which key may make the next call, and when.
+
+Pure bookkeeping under one lock. `acquire` and `release` are the only doors; between them, while the
+call is made, no lock is held. One thread at a time waits for a key (the others queue behind it on
+a plain lock), so a cooldown's end wakes one thread and not four thousand.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import backoff
+from .attempts import Kind, Verdict
+from .breaker import Breaker
+from .buckets import Bucket, LearnedBucket
+from .concurrency import Concurrency
+from .errors import NoUsableKeyError
+from .limits import in_words
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Sequence
+
+    from .attempts import RateLimits
+    from .clock import Clock, Stop
+    from .secret import Secret
+
+
+class Lease:
+    """The right to make one call with one key."""
+
+    __slots__ = ("_key", "marks", "number", "position", "started_s", "tokens")
+
+    def __init__(self, key: Key, tokens: int, started_s: float) -> None:
+        self._key = key
+        self.tokens = tokens
+        self.started_s = started_s
+        self.number = key.calls
+        self.position = key.in_flight
+        #: Readings of the buckets' `taken`, in the order requests, tokens.
+        self.marks: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def key(self) -> Key:
+        """The key's books; to be changed by the rotator alone."""
+        return self._key
+
+    @property
+    def secret(self) -> str:
+        """The key itself: for an Authorization header and nothing else."""
+        return self._key.secret.reveal()
+
+    @property
+    def label(self) -> str:
+        """The key's name for people."""
+        return self._key.secret.label
+
+
+class Key:
+    """The books of one key."""
+
+    __slots__ = (
+        "calls",
+        "concurrency",
+        "configured",
+        "cooling_until",
+        "in_flight",
+        "learned",
+        "refusals",
+        "rested_number",
+        "retired",
+        "secret",
+        "version",
+    )
+
+    def __init__(self, secret: Secret, concurrency: Concurrency) -> None:
+        self.secret = secret
+        self.concurrency = concurrency
+        self.in_flight = 0
+        self.calls = 0
+        self.cooling_until = 0.0
+        self.retired: str | None = None
+        #: Refusals in a row without a word on when to come back.
+        self.refusals = 0
+        #: Number of the first call after the last cooldown: older ones tell nothing new.
+        self.rested_number = 0
+        #: Buckets for requests and tokens: from the configuration, and from the headers.
+        self.configured: tuple[Bucket | None, Bucket | None] = (None, None)
+        self.learned: list[LearnedBucket | None] = [None, None]
+        #: Counts changes, so that the rotator knows a stale heap entry.
+        self.version = 0
+
+    def buckets(self, tokens: int) -> Iterator[tuple[Bucket, float]]:
+        """Yield each bucket with what a call of this size takes from it."""
+        for pair in (self.configured, self.learned):
+            if pair[0] is not None:
+                yield pair[0], 1.0
+            if pair[1] is not None:
+                yield pair[1], float(tokens)
+
+    def take(self, tokens: int, now: float) -> Lease:
+        """Book a call."""
+        self.calls += 1
+        self.in_flight += 1
+        lease = Lease(self, tokens, now)
+        for bucket, cost in self.buckets(tokens):
+            bucket.take(cost)
+        requests, spent = self.learned
+        lease.marks = (requests.taken if requests else 0.0, spent.taken if spent else 0.0)
+        return lease
+
+    def learn(self, lease: Lease, limits: RateLimits, now: float) -> None:
+        """Correct the learned buckets by an answer's headers."""
+        for number, limit in enumerate(limits):
+            bucket = self.learned[number]
+            if limit is None:
+                continue
+            if bucket is None:
+                bucket = self.learned[number] = LearnedBucket(limit, now)
+            mark = lease.marks[number]
+            bucket.observe(limit, mark=mark, started_s=lease.started_s, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """A key as people see it."""
+
+    label: str
+    state: str  # ready, cooling or retired
+    reason: str
+    calls: int
+    limit: int
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeysView:
+    """All keys at a glance, and why nothing moves if nothing does."""
+
+    ready: int
+    cooling: int
+    retired: int
+    in_flight: int
+    calls: int
+    waiting_for: str
+
+
+class Rotator:
+    """Hands out the ready key with the most room.
+
+    Args:
+        secrets: the keys.
+        concurrency: calls at the same time on one key, at the most.
+        requests_per_minute, tokens_per_minute: limits of one key, None to learn them.
+        clock: where the time comes from.
+        rng: source of jitter.
+    """
+
+    def __init__(
+        self,
+        secrets: Sequence[Secret],
+        *,
+        concurrency: int,
+        clock: Clock,
+        rng: random.Random,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._keys = [Key(secret, Concurrency(concurrency)) for secret in secrets]
+        now = clock.now()
+        for key in self._keys:
+            key.configured = (
+                Bucket(requests_per_minute, now) if requests_per_minute else None,
+                Bucket(tokens_per_minute, now) if tokens_per_minute else None,
+            )
+        self._turn = threading.Lock()
+        # Reentrant: a signal handler that wakes the waiter may interrupt a holder of this lock.
+        self._changed = threading.Condition()
+        self._numbers = itertools.count()
+        self._ready: list[tuple[int, int, int, Key]] = []  # (-room, number, version, key)
+        self._resting: list[tuple[float, int, int, Key]] = []  # (until, number, version, key)
+        self._endpoint = Breaker()
+        for key in self._keys:
+            self._file(key, now)
+
+    def acquire(self, tokens: int, stop: Stop) -> Lease | None:
+        """Wait for a key that may make a call, and book the call.
+
+        Args:
+            tokens: what the call is expected to use of the token limits.
+            stop: ends the wait.
+
+        Returns:
+            The lease, which must go back through `release`; None when a stop was requested.
+
+        Raises:
+            NoUsableKeyError: every key is retired.
+        """
+        with self._turn, self._changed:
+            while not stop.requested:
+                now = self._clock.now()
+                wait_s = self._endpoint.wait_s(now)
+                if wait_s == 0:
+                    lease = self._take(tokens, now)
+                    if lease is not None:
+                        return lease
+                    wait_s = self._resting[0][0] - now if self._resting else None
+                self._clock.wait(self._changed, wait_s)
+        return None
+
+    def wake(self) -> None:
+        """Make the waiting thread look again, at its `stop` too."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _take(self, tokens: int, now: float) -> Lease | None:
+        while self._resting and self._resting[0][0] <= now:
+            _, _, version, key = heapq.heappop(self._resting)
+            if version == key.version:
+                self._file(key, now)
+        while self._ready:
+            _, _, version, key = heapq.heappop(self._ready)
+            if version != key.version:
+                continue
+            wait_s = max((b.wait_s(cost, now) for b, cost in key.buckets(tokens)), default=0.0)
+            if wait_s > 0:
+                self._rest(key, now + wait_s)
+                continue
+            lease = key.take(tokens, now)
+            self._endpoint.admitted()
+            self._file(key, now)
+            return lease
+        if all(key.retired for key in self._keys):
+            raise NoUsableKeyError(self._all_retired())
+        return None
+
+    def _file(self, key: Key, now: float) -> None:
+        """Put a key where `_take` finds it: among the ready, the resting, or nowhere."""
+        key.version += 1
+        if key.retired is not None:
+            return
+        if key.cooling_until > now:
+            self._rest(key, key.cooling_until)
+            return
+        room = key.concurrency.limit - key.in_flight
+        if room > 0:
+            entry = (-room, next(self._numbers), key.version, key)
+            heapq.heappush(self._ready, entry)
+            if len(self._ready) > 4 * len(self._keys) + 64:  # mostly stale entries: drop them
+                self._ready = [entry for entry in self._ready if entry[2] == entry[3].version]
+                heapq.heapify(self._ready)
+
+    def _rest(self, key: Key, until: float) -> None:
+        key.version += 1
+        heapq.heappush(self._resting, (until, next(self._numbers), key.version, key))
+        if len(self._resting) > 4 * len(self._keys) + 64:
+            self._resting = [entry for entry in self._resting if entry[2] == entry[3].version]
+            heapq.heapify(self._resting)
+
+    def release(self, lease: Lease, verdict: Verdict) -> None:
+        """Take a lease back and learn from what its call brought."""
+        with self._changed:
+            now = self._clock.now()
+            key = lease.key
+            key.in_flight -= 1
+            if verdict.limits is not None:
+                key.learn(lease, verdict.limits, now)
+            self._settle_tokens(lease, verdict)
+            if verdict.kind is Kind.RATE_LIMITED:
+                self._cool(lease, verdict, now)
+            elif verdict.kind in {Kind.KEY_FINISHED, Kind.NO_MODEL}:
+                key.retired = f"{verdict.code}: {verdict.message}"
+            elif verdict.kind in {Kind.TRANSIENT, Kind.UNREACHABLE}:
+                self._endpoint.failed(verdict, self._rng, now)
+            else:
+                key.refusals = 0 if lease.number > key.rested_number else key.refusals
+                key.concurrency.succeeded(lease.position)
+            if verdict.kind not in {Kind.TRANSIENT, Kind.UNREACHABLE}:
+                self._endpoint.answered()
+            self._file(key, now)
+            self._changed.notify()
+
+    def give_back(self, lease: Lease) -> None:
+        """Take back a lease whose call was not made, or was cut off by an abort."""
+        with self._changed:
+            lease.key.in_flight -= 1
+            self._endpoint.given_back()
+            self._file(lease.key, self._clock.now())
+            self._changed.notify()
+
+    def _settle_tokens(self, lease: Lease, verdict: Verdict) -> None:
+        """Replace a call's estimate by what it used, where the provider does not tell the rest."""
+        bucket = lease.key.configured[1]
+        if bucket is None:
+            return
+        usage = (verdict.answer and verdict.answer.usage) or {}
+        used = usage.get("total_tokens")
+        if isinstance(used, int) and not isinstance(used, bool):
+            bucket.give_back(lease.tokens - used)
+        elif verdict.kind is Kind.RATE_LIMITED:
+            bucket.give_back(lease.tokens)
+
+    def _cool(self, lease: Lease, verdict: Verdict, now: float) -> None:
+        key = lease.key
+        saturated = verdict.retry_after_s is None
+        key.concurrency.refused(lease.number, lease.position, key.calls, saturated=saturated)
+        if verdict.retry_after_s is not None:
+            until = now + verdict.retry_after_s
+        elif lease.number <= key.rested_number:
+            return  # sent before the cooldown that is on or over: the same refusal again
+        else:
+            until = now + backoff.KEY.wait_s(key.refusals, self._rng)
+            key.refusals += 1
+        key.rested_number = key.calls
+        key.cooling_until = max(key.cooling_until, until)
+
+    def _all_retired(self) -> str:
+        shown = [f"{key.secret.label} {key.retired}" for key in self._keys[:5]]
+        more = f"; and {len(self._keys) - 5} more" if len(self._keys) > 5 else ""
+        count = "the only key is" if len(self._keys) == 1 else f"all {len(self._keys)} keys are"
+        return f"{count} finished: {'; '.join(shown)}{more}"
+
+    def view(self) -> KeysView:
+        """Return the state of all keys, for the progress line."""
+        with self._changed:
+            now = self._clock.now()
+            states = [self._state(key, now) for key in self._keys]
+            ready = states.count("ready")
+            cooling = states.count("cooling")
+            waiting_for = self._endpoint.reason(now)
+            if not waiting_for and cooling and not ready:
+                soonest = min(k.cooling_until for k in self._keys if not k.retired) - now
+                waiting_for = f"all {cooling} keys are cooling, next ready in {in_words(soonest)}"
+            in_flight = sum(key.in_flight for key in self._keys)
+            calls = sum(key.calls for key in self._keys)
+            return KeysView(ready, cooling, states.count("retired"), in_flight, calls, waiting_for)
+
+    def keys(self) -> list[KeyView]:
+        """Return every key as people see it."""
+        with self._changed:
+            now = self._clock.now()
+            return [
+                KeyView(
+                    key.secret.label,
+                    self._state(key, now),
+                    key.retired or "",
+                    key.calls,
+                    key.concurrency.limit,
+                    *(bucket.rate * 60 if bucket else None for bucket in key.learned),
+                )
+                for key in self._keys
+            ]
+
+    def _state(self, key: Key, now: float) -> str:
+        if key.retired is not None:
+            return "retired"
+        return "cooling" if key.cooling_until > now else "ready"

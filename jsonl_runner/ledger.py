@@ -1,0 +1,236 @@
+"""The ledger: the output file, appended to by one run at a time and read back by the next.
+
+A row is done if and only if the ledger holds a non-null value for its index. The last non-null
+value wins; a null never hides an output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import filelock
+import orjson
+
+from .appendfile import AppendFile, FsyncPolicy, read_lines, torn_tail
+from .errors import LedgerError, LedgerLockedError
+from .indexes import IndexSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from .records import Outcome
+
+
+class Damage(NamedTuple):
+    """A line of the ledger that cannot be read."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}; its row counts as not done"
+
+
+@dataclass
+class Scan:
+    """What a ledger holds.
+
+    Attributes:
+        done: the indices with an output.
+        nulls: the indices with a null and no output before it.
+        damage: lines that cannot be read.
+        end: the byte after the last whole line.
+        tail: what stands after it: a line whose writing was cut off.
+    """
+
+    done: IndexSet = field(default_factory=IndexSet)
+    nulls: IndexSet = field(default_factory=IndexSet)
+    damage: list[Damage] = field(default_factory=list)
+    end: int = 0
+    tail: bytes = b""
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Return a ledger line's entries by index.
+
+    Raises:
+        ValueError: it is no ledger line.
+    """
+    try:
+        entries = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    if not isinstance(entries, dict) or not entries:
+        raise ValueError('not a ledger line ({"<index>": output})')
+    return entries
+
+
+def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, bool]]:
+    """Yield a ledger's entries in file order: offset of the line, index, whether it has an output.
+
+    Lines that cannot be read are added to `damage`. A last line without its newline counts only
+    if it is whole.
+    """
+    for number, (offset, line) in enumerate(read_lines(path), 1):
+        if line.isspace():
+            continue
+        try:
+            entries = parse_line(line)
+        except ValueError as error:
+            if line.endswith(b"\n"):
+                damage.append(Damage(str(path), number, str(error)))
+            continue
+        for index, output in entries.items():
+            yield offset, index, output is not None
+
+
+def scan(path: Path) -> Scan:
+    """Read a whole ledger; one that is not there is empty.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+    found = Scan()
+    for _, index, has_output in entries_of(path, found.damage):
+        if has_output:
+            found.done.add(index)
+        elif index not in found.done:
+            found.nulls.add(index)
+    found.end, found.tail = torn_tail(path)
+    return found
+
+
+class Ledger:
+    """A ledger opened for a run, which is the only one to write it until `close`.
+
+    Args:
+        path: `output.jsonl`.
+        fsync: when to force it onto the disk.
+
+    Attributes:
+        found: what it held when it was opened.
+        notes: what was put right on opening, for the user.
+
+    Raises:
+        LedgerLockedError: another run holds it.
+        LedgerError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, fsync: FsyncPolicy = "group") -> None:
+        self.path = path
+        self.notes: list[str] = []
+        self._lock = lock(path)
+        try:
+            self.found = scan(path)
+            self._file = AppendFile(path, fsync)
+            self._mend()
+        except BaseException:
+            unlock(path, self._lock)
+            raise
+
+    def _mend(self) -> None:
+        """Cut a torn last line back; give its newline to one that only lacks that."""
+        if not self.found.tail:
+            return
+        try:
+            parse_line(self.found.tail)
+        except ValueError:
+            self._file.cut(self.found.end)
+            size = len(self.found.tail)
+            self.notes.append(
+                f"{self.path}: its last line was cut off while it was written; these {size} bytes "
+                "are removed, and the row is done again"
+            )
+        else:
+            self._file.append(b"\n")
+            self.notes.append(f"{self.path}: its last line was whole but for the newline; added")
+
+    def append(self, outcomes: Iterable[Outcome]) -> None:
+        """Write Outcomes, one whole line each, in one go.
+
+        Raises:
+            LedgerError: they could not all be written; only whole lines stay.
+        """
+        self._file.append(b"".join([line_of(o.index, o.output) for o in outcomes]))
+
+    def close(self) -> None:
+        """Force it onto the disk, and let others write it. A ledger nothing came into is removed.
+
+        Raises:
+            LedgerError: the disk would not take it.
+        """
+        try:
+            self._file.close()
+        finally:
+            unlock(self.path, self._lock)
+
+
+def line_of(index: str, output: str | None) -> bytes:
+    """Return the ledger's line for an output."""
+    return orjson.dumps({index: output}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def lock_path(path: Path) -> Path:
+    """Return the lock file of a ledger."""
+    return path.with_name(path.name + ".lock")
+
+
+def lock(path: Path) -> filelock.BaseFileLock:
+    """Take the lock of a ledger, and write into it who holds it.
+
+    Raises:
+        LedgerLockedError: somebody else has it; the message says who.
+        LedgerError: the lock file cannot be made.
+    """
+    lock_file = lock_path(path)
+
+    def sign(descriptor: int) -> None:
+        started = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {started}\n"
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, holder.encode())
+
+    held = filelock.FileLock(lock_file, timeout=0, thread_local=False, on_acquired=sign)
+    try:
+        held.acquire()
+    except filelock.Timeout:
+        raise LedgerLockedError(
+            f"{path}: another run is writing it ({_holder(lock_file)}); wait for it or stop it"
+        ) from None
+    except OSError as error:
+        raise LedgerError(f"{lock_file}: cannot be made ({error.strerror})") from None
+    return held
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a ledger; see `lock`. The lock file is removed at the end."""
+    held = lock(path)
+    try:
+        yield
+    finally:
+        unlock(path, held)
+
+
+def unlock(path: Path, held: filelock.BaseFileLock) -> None:
+    """Give the lock of a ledger back, and remove its file."""
+    # While it is still held, so that nobody else can be holding it. Windows cannot remove an open
+    # file: an empty lock file stays there, which does no harm.
+    with contextlib.suppress(OSError):
+        lock_path(path).unlink()
+    held.release()
+
+
+def _holder(lock_file: Path) -> str:
+    try:
+        return lock_file.read_text(encoding="utf-8").strip() or "unknown process"
+    except OSError:  # Windows keeps a locked file from being read
+        return "another process"

@@ -1,0 +1,163 @@
+"""The progress line: drawn on a terminal, told in plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+from .limits import in_words
+
+if TYPE_CHECKING:
+    from .clock import Clock
+    from .keys import KeysView
+    from .summary import RunSummary
+
+#: Seconds between two plain lines, for logs that are read later.
+_PLAIN_EVERY_S = 10.0
+#: Seconds between two drawings of the bar: 10 a second is smooth, more is wasted.
+_DRAW_EVERY_S = 0.1
+_RATE = "{rate_fmt}]{postfix}"
+_BAR = "{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, " + _RATE
+_BAR_OPEN_END = "{desc}: {n_fmt} rows [{elapsed}, " + _RATE
+
+
+class Progress(Protocol):
+    """Shows how a run goes."""
+
+    def show(self, summary: RunSummary, keys: KeysView) -> None:
+        """Show the present state; may be called as often as one likes."""
+
+    def say(self, text: str) -> None:
+        """Tell the user a line."""
+
+    def close(self) -> None:
+        """End the line."""
+
+
+def progress(name: str, *, quiet: bool, clock: Clock, stream: TextIO | None = None) -> Progress:
+    """Return the progress for a stream (stderr): nothing, a bar or plain lines."""
+    stream = sys.stderr if stream is None else stream
+    if quiet:
+        return Silent()
+    return Bar(name, clock, stream) if stream.isatty() else Plain(name, clock, stream)
+
+
+def state_of(summary: RunSummary, keys: KeysView) -> str:
+    """Return the numbers behind the bar, or why nothing moves."""
+    parts = [f"ok {summary.done:,}"]
+    if summary.failed:
+        parts.append(f"null {summary.failed:,}")
+    if summary.retried:
+        parts.append(f"retried {summary.retried:,}")
+    states = [("ready", keys.ready), ("cooling", keys.cooling), ("retired", keys.retired)]
+    parts.append("keys " + " ".join(f"{count} {state}" for state, count in states if count))
+    if summary.tokens.total:
+        parts.append(f"{tqdm.format_sizeof(summary.tokens.total)} tokens")
+    if keys.waiting_for:
+        parts.append(keys.waiting_for)
+    return ", ".join(parts)
+
+
+class Silent:
+    """Shows nothing (`--quiet`)."""
+
+    def show(self, summary: RunSummary, keys: KeysView) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Bar:
+    """A tqdm bar on a terminal.
+
+    Args:
+        name: stands before the bar.
+        clock: tells when to draw again.
+        stream: the terminal.
+    """
+
+    def __init__(self, name: str, clock: Clock, stream: TextIO) -> None:
+        self._name = name
+        self._clock = clock
+        self._stream = stream
+        self._bar: tqdm[Any] | None = None
+        self._drawn = float("-inf")
+
+    def show(self, summary: RunSummary, keys: KeysView) -> None:
+        """Draw the bar, ten times a second at the most."""
+        now = self._clock.now()
+        if now - self._drawn < _DRAW_EVERY_S:
+            return
+        self._drawn = now
+        self._draw(summary, keys)
+
+    def _draw(self, summary: RunSummary, keys: KeysView) -> None:
+        if self._bar is None:
+            self._bar = tqdm(
+                total=summary.rows,
+                initial=summary.skipped,
+                desc=self._name,
+                file=self._stream,
+                unit=" rows",
+                dynamic_ncols=True,
+                mininterval=0,
+                bar_format=_BAR_OPEN_END if summary.rows is None else _BAR,
+            )
+        self._bar.n = summary.skipped + summary.done + summary.failed
+        self._bar.set_postfix_str(state_of(summary, keys), refresh=False)
+        self._bar.refresh()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        tqdm.write(text, file=self._stream)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Plain:
+    """Lines from time to time, for logs and pipes.
+
+    Args:
+        name: stands before each line.
+        clock: tells when it is time again.
+        stream: where they go.
+    """
+
+    def __init__(self, name: str, clock: Clock, stream: TextIO) -> None:
+        self._name = name
+        self._clock = clock
+        self._stream = stream
+        self._started = clock.now()
+        self._said = self._started
+
+    def show(self, summary: RunSummary, keys: KeysView) -> None:
+        """Print a line every ten seconds."""
+        now = self._clock.now()
+        if now - self._said < _PLAIN_EVERY_S:
+            return
+        self._said = now
+        elapsed = now - self._started
+        finished = summary.done + summary.failed
+        rate = finished / elapsed
+        of_total = eta = ""
+        if summary.rows is not None and summary.left is not None:
+            of_total = f"/{summary.rows:,}"
+            eta = f", {in_words(summary.left / rate)} left" if rate else ""
+        at = f"{summary.skipped + finished:,}{of_total} rows, {rate:.1f} rows/s{eta}"
+        self.say(f"{self._name}: {at}; {state_of(summary, keys)}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Do nothing."""

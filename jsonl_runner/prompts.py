@@ -1,0 +1,122 @@
+"""From a Record to the body of a chat completion request."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .records import Record
+
+#: What a token is at least, in bytes of JSON: English is about four characters a token, Chinese
+#: about three bytes a character and less than a token each. Only used to spread calls over limits.
+_BYTES_PER_TOKEN = 4
+
+#: Refused by name and replaced: the old and the new word for one limit (OpenAI's reasoning models
+#: know the new one only, many compatible servers the old one only).
+_RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+#: Refused by name and left out: they colour an answer, but an answer without them is still one.
+_DROPPED = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
+
+
+class Request(NamedTuple):
+    """A request ready to be sent: its body, a rough size in tokens, its model."""
+
+    body: bytes
+    tokens: int
+    model: str
+
+
+def messages_of(record: Record) -> list[dict[str, Any]]:
+    """Return the conversation: the row's own, or instruction as system and input as user.
+
+    With no input, the instruction is the user's message: a chat without one is refused by some.
+    """
+    if record.messages is not None:
+        return record.messages
+    if not record.input:
+        return [{"role": "user", "content": record.instruction}]
+    if not record.instruction:
+        return [{"role": "user", "content": record.input}]
+    return [
+        {"role": "system", "content": record.instruction},
+        {"role": "user", "content": record.input},
+    ]
+
+
+def texts_of(record: Record) -> tuple[str, str]:
+    """Return instruction and input for a function that takes two texts.
+
+    Of a row with `messages`, that is its first system message and its last user message.
+    """
+    if record.messages is None:
+        return record.instruction, record.input
+
+    def of_role(role: str) -> list[str]:
+        found = [m.get("content") for m in record.messages or () if m["role"] == role]
+        return [content for content in found if isinstance(content, str)] or [""]
+
+    return of_role("system")[0], of_role("user")[-1]
+
+
+class Composer:
+    """Builds request bodies, and learns which parameters a model refuses.
+
+    Args:
+        model: used where a row names none.
+        params: request parameters of the run; a row's own go before them.
+    """
+
+    def __init__(self, model: str, params: Mapping[str, Any]) -> None:
+        self._model = model
+        self._params = dict(params)
+        self._lock = threading.Lock()
+        #: model -> parameter -> its replacement, None to leave it out. Replaced whole, so that
+        #: readers need no lock.
+        self._corrections: dict[str, dict[str, str | None]] = {}
+
+    def compose(self, record: Record) -> Request:
+        """Return the request for a Record."""
+        body = {"model": self._model, **self._params}
+        if record.params:
+            body.update(record.params)
+        model = body["model"]
+        for param, replacement in self._corrections.get(model, {}).items():
+            if param in body:
+                value = body.pop(param)
+                if replacement is not None:
+                    body.setdefault(replacement, value)
+        body["messages"] = messages_of(record)
+        data = orjson.dumps(body)
+        limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0
+        tokens = len(data) // _BYTES_PER_TOKEN + (limit if isinstance(limit, int) else 0)
+        return Request(data, max(1, tokens), model)
+
+    def correct(self, request: Request, param: str) -> tuple[bool, str | None]:
+        """Take note that the model refused `param` in this request.
+
+        Returns:
+            Whether the row may be sent again, and what to tell the user (None when another row
+            has brought the news already).
+        """
+        body = orjson.loads(request.body)
+        if param not in body or (param not in _RENAMED and param not in _DROPPED):
+            return False, None
+        replacement = _RENAMED.get(param)
+        with self._lock:
+            known = self._corrections.get(request.model, {})
+            if param in known:
+                return True, None
+            if replacement is not None and replacement in known:
+                return False, None  # it refuses both words: nothing left to try
+            self._corrections = {
+                **self._corrections,
+                request.model: {**known, param: replacement},
+            }
+        if replacement is None:
+            return True, f"{request.model} does not take {param}: left out for the whole run"
+        return True, f"{request.model} does not take {param}: sent as {replacement} instead"

@@ -1,0 +1,257 @@
+"""What an attempt means for its row and its key. Pure: asks nobody, waits for nothing.
+
+The classes follow the provider's status, `error.code` and `error.type`
+(https://developers.openai.com/api/docs/guides/error-codes), never the text of a message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .attempts import Answer, AttemptError, Kind, Reply, Verdict
+from .limits import exhausted_reset, rate_limits, retry_after
+
+if TYPE_CHECKING:
+    from .errors import TransportError
+
+#: Characters of a message that are kept.
+_MAX_MESSAGE = 400
+
+#: The key is out of money or switched off; waiting does not help.
+_FINISHED_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "billing_not_active",
+        "billing_hard_limit_reached",
+        "account_deactivated",
+        "access_terminated",
+        "invalid_api_key",
+        "enforced_spend_limit_reached",
+        "organization_on_hold",
+    }
+)
+_FINISHED_TYPES = frozenset({"insufficient_quota", "billing_error", "authentication_error"})
+_LIMIT_REACHED = re.compile(r"_(spend|usage)_limit_")
+_RATE_CODES = frozenset({"rate_limit_exceeded", "slow_down"})
+_RATE_TYPES = frozenset({"rate_limit_error", "overloaded_error"})
+_NO_MODEL_CODES = frozenset({"model_not_found", "model_not_available", "invalid_model"})
+_REFUSED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
+
+#: Transport failures that come before any connection and would come again for every row.
+_ENDPOINT_CODES = frozenset({"url", "tls"})
+
+
+def parse_json(data: bytes) -> Any:
+    """Return JSON from outside; a lone surrogate in a text becomes U+FFFD.
+
+    A model cut off in the middle of an emoji sends half a surrogate pair. orjson refuses that,
+    and UTF-8 cannot hold it, but the answer around it was paid for.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _mended(json.loads(data))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return value
+
+
+def classify(reply: Reply, wall: float) -> Verdict:
+    """Return what an HTTP answer to a chat completion means.
+
+    Args:
+        reply: the answer.
+        wall: the present, in seconds since 1970, for headers that name a moment.
+    """
+    limits = rate_limits(reply, wall)
+    if reply.status == 200:
+        verdict = _read_answer(reply.body)
+    elif 300 <= reply.status < 400:
+        target = (reply.header("location") or "another address").partition("?")[0]
+        message = f"the server redirects to {target}: set api_base to the address it stands for"
+        verdict = Verdict(Kind.WRONG_ENDPOINT, "redirect", message)
+    else:
+        verdict = _classify_error(reply.status, _error_object(reply.body))
+    verdict.limits = limits
+    if verdict.kind in {Kind.RATE_LIMITED, Kind.TRANSIENT}:
+        verdict.retry_after_s = retry_after(reply, wall)
+        if verdict.kind is Kind.RATE_LIMITED and verdict.retry_after_s is None:
+            verdict.retry_after_s = exhausted_reset(limits)
+    return verdict
+
+
+def _error_object(body: bytes) -> dict[str, Any]:
+    """Return the error in an answer as code, type, message, param; empty where there is none."""
+    try:
+        data = parse_json(body)
+    except ValueError:
+        text = body[:_MAX_MESSAGE].decode("utf-8", "replace")
+        return {"message": "an HTML page, not the API's JSON" if _is_html(body) else text}
+    error = data.get("error", data) if isinstance(data, dict) else data
+    if isinstance(error, dict):
+        return error
+    return {"message": str(error)}
+
+
+def _is_html(body: bytes) -> bool:
+    return body[:200].lstrip()[:1] == b"<"
+
+
+def _classify_error(status: int, error: dict[str, Any]) -> Verdict:
+    code, kind_of = str(error.get("code") or ""), str(error.get("type") or "")
+    message = _one_line(error.get("message") or error.get("detail") or "")
+    shown = code if code and not code.isdigit() else kind_of or f"http_{status}"
+    kind = _kind_of_error(status, code, kind_of)
+    param = error.get("param")
+    if kind is Kind.REFUSED_PARAM and not isinstance(param, str):
+        kind = Kind.ROW_FAULT
+    return Verdict(
+        kind,
+        shown,
+        f"HTTP {status}" + (f": {message}" if message else ""),
+        param=param if isinstance(param, str) else None,
+    )
+
+
+def _kind_of_error(status: int, code: str, kind_of: str) -> Kind:
+    if code in _FINISHED_CODES or kind_of in _FINISHED_TYPES or _LIMIT_REACHED.search(code):
+        return Kind.KEY_FINISHED
+    if code in _NO_MODEL_CODES:
+        return Kind.NO_MODEL
+    if status in {429, 529} or code in _RATE_CODES or kind_of in _RATE_TYPES:
+        return Kind.RATE_LIMITED
+    if status in {401, 402, 403}:
+        return Kind.KEY_FINISHED
+    if status in {404, 405}:
+        return Kind.WRONG_ENDPOINT
+    if status == 407:
+        return Kind.WRONG_ENDPOINT
+    if status in {408, 409, 425} or status >= 500 or status < 300:
+        return Kind.TRANSIENT
+    if code in _REFUSED_CODES:
+        return Kind.REFUSED_PARAM
+    return Kind.ROW_FAULT
+
+
+def _one_line(text: object) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= _MAX_MESSAGE else line[: _MAX_MESSAGE - 1] + "…"
+
+
+def _read_answer(body: bytes) -> Verdict:
+    """Return what a 200 means: success is a choice with something in it, nothing less."""
+    try:
+        data = parse_json(body)
+    except ValueError:
+        if _is_html(body):
+            message = "a web page came instead of the API's JSON: check api_base"
+            return Verdict(Kind.TRANSIENT, "not_json", message)
+        what = "an empty body" if not body.strip() else "a body that is not JSON"
+        return Verdict(Kind.TRANSIENT, "malformed", f"HTTP 200 with {what}")
+    if not isinstance(data, dict):
+        return Verdict(Kind.TRANSIENT, "malformed", "HTTP 200 with JSON that is no object")
+    if data.get("error"):
+        return _error_in_200(data["error"])
+    choices = data.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        return Verdict(Kind.TRANSIENT, "no_choices", "HTTP 200 without choices")
+    usage, model = data.get("usage"), data.get("model")
+    finish = choice.get("finish_reason")
+    answer = Answer(
+        _text_of(choice["message"]),
+        finish if isinstance(finish, str) else None,
+        model if isinstance(model, str) else None,
+        usage if isinstance(usage, dict) else None,
+    )
+    return _judge_answer(answer, choice["message"])
+
+
+def _error_in_200(error: object) -> Verdict:
+    """Gateways put an upstream's error into a 200, some with its status as the code."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    code = str(fields.get("code") or "")
+    status = int(code) if code.isdigit() and 400 <= int(code) < 600 else 500
+    verdict = _classify_error(status, fields)
+    if not code.isdigit():
+        verdict.message = verdict.message.replace("HTTP 500", "an error inside HTTP 200", 1)
+    if verdict.kind is Kind.WRONG_ENDPOINT:  # the path was right, or there were no 200
+        verdict.kind = Kind.TRANSIENT
+    return verdict
+
+
+def _text_of(message: dict[str, Any]) -> str | None:
+    """Return the message's text: content, its text parts, or the tool calls as JSON."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(part for part in parts if isinstance(part, str))
+    if isinstance(content, str) and content.strip():
+        return content
+    if message.get("tool_calls"):
+        return orjson.dumps(message["tool_calls"]).decode()
+    return None
+
+
+def _judge_answer(answer: Answer, message: dict[str, Any]) -> Verdict:
+    if answer.finish_reason == "content_filter":
+        text = "the provider's content filter stopped the answer"
+        return Verdict(Kind.ROW_FAULT, "content_filter", text, answer)
+    if answer.text is None:
+        refusal = message.get("refusal")
+        if refusal:
+            return Verdict(Kind.ROW_FAULT, "refusal", _one_line(refusal), answer)
+        text = f"the answer is empty (finish_reason {answer.finish_reason})"
+        if answer.finish_reason == "length":
+            text += ": max_tokens was used up before any text came; raise it"
+        return Verdict(Kind.ROW_FAULT, "empty_answer", text, answer)
+    if answer.finish_reason == "length":
+        return Verdict(Kind.OK, "ok", "cut off at max_tokens", answer)
+    return Verdict(Kind.OK, "ok", "", answer)
+
+
+def classify_failure(error: TransportError) -> Verdict:
+    """Return what an attempt without an HTTP answer means."""
+    if error.code in _ENDPOINT_CODES:
+        kind = Kind.WRONG_ENDPOINT
+    else:
+        kind = Kind.TRANSIENT if error.connected else Kind.UNREACHABLE
+    return Verdict(kind, error.code, _one_line(error))
+
+
+def classify_exception(error: Exception, wall: float) -> Verdict:
+    """Return what an exception of a user's function means.
+
+    The openai SDK's errors carry `status_code`, `code`, `type` and `response`, and so do those of
+    many others; they are read by name, so that no SDK need be imported. Anything else is
+    transient: the function may be tried again.
+    """
+    if isinstance(error, AttemptError):
+        return error.verdict
+    message = f"{type(error).__name__}: {_one_line(error)}"
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int):
+        return Verdict(Kind.TRANSIENT, type(error).__name__, message)
+    fields = {name: getattr(error, name, None) for name in ("code", "type", "param")}
+    verdict = _classify_error(status, {**fields, "message": str(error)})
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    if headers is not None and verdict.kind is Kind.RATE_LIMITED:
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        reply = Reply(status, "\r\n".join(lines).encode("latin-1", "replace"), b"")
+        verdict.retry_after_s = retry_after(reply, wall)
+    return verdict

@@ -1,0 +1,318 @@
+"""One run: read -> skip what is done -> engine -> ledger -> summary.
+
+The only room that holds a ledger open. Everything is written by the thread that calls `run`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, NoReturn
+
+from .assembly import assemble
+from .calllog import CallLog, fingerprints, path_for
+from .clock import Clock, Stop, SystemClock
+from .engines.local import TICK_S, LocalEngine
+from .errors import (
+    InputError,
+    JsonlRunnerError,
+    LedgerError,
+    RunInterruptedError,
+    RunStoppedError,
+)
+from .ledger import Ledger, lock_path
+from .progress import Progress, progress
+from .records import BadRow, RowReader, open_input
+from .secret import without_login
+from .signals import stopping
+from .summary import RunSummary
+from .survey import BadRowsPolicy, Survey, bad_rows_error, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .appendfile import FsyncPolicy
+    from .assembly import Crew, FunctionMaker
+    from .config import Config
+    from .records import Record
+
+#: So many rows at the start, all failed for one reason, mean that all will: stop before the rest
+#: is paid for.
+_ALIKE_ROWS = 20
+#: Seconds by which the longest call may outlast `stall_timeout`: a run of calls that are all
+#: allowed to take an hour has not stalled within the hour.
+_STALL_MARGIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is about.
+
+    Attributes:
+        data: the input; None for standard input.
+        output: the ledger.
+        bad_rows: what to do about rows that cannot be used.
+        fsync: when the ledger is forced onto the disk.
+        redo_changed: whether rows whose content changed are called again.
+        name: stands before the progress bar.
+        quiet: whether nothing is shown on the way.
+    """
+
+    data: Path | None
+    output: Path
+    bad_rows: BadRowsPolicy = "fail"
+    fsync: FsyncPolicy = "group"
+    redo_changed: bool = False
+    name: str = "jsonl-runner"
+    quiet: bool = False
+
+
+def run(
+    config: Config,
+    job: Job,
+    *,
+    function: FunctionMaker | None = None,
+    clock: Clock | None = None,
+    stdin: IO[bytes] | None = None,
+) -> RunSummary:
+    """Do every row of the input that has no output yet.
+
+    Args:
+        config: the settings.
+        job: input, output and how to treat them.
+        function: makes what stands in for the provider.
+        clock: where the time comes from.
+        stdin: read when the job has no input file; None: the process's own.
+
+    Returns:
+        What was done.
+
+    Raises:
+        JsonlRunnerError: nothing was begun (configuration, input, locked ledger), or the run
+            stopped early; then its `summary` tells what was done until then.
+        RunInterruptedError: SIGINT or SIGTERM; the same.
+    """
+    clock = clock or SystemClock()
+    check_paths(job)
+    shown = progress(job.name, quiet=job.quiet, clock=clock)
+    with contextlib.ExitStack() as stack:
+        if job.data is None:
+            stream = stdin or sys.stdin.buffer
+        else:
+            stream = stack.enter_context(open_input(job.data))
+        ledger = Ledger(job.output, job.fsync)
+        stack.callback(ledger.close)
+        return _Run(config, job, clock, shown, ledger, stream).go(function)
+
+
+def check_paths(job: Job) -> None:
+    """Check input and output before anything is opened for writing.
+
+    Raises:
+        InputError: they are one file.
+        LedgerError: the output cannot be written where it should be.
+    """
+    output = job.output
+    if output.is_dir():
+        raise LedgerError(f"{output}: this is a directory; give a file name for the output")
+    if not output.parent.is_dir():
+        raise LedgerError(f"{output}: the folder {output.parent} does not exist; make it first")
+    if job.data is not None and job.data.exists():
+        for own in (output, path_for(output), lock_path(output)):
+            if own.exists() and own.samefile(job.data):
+                raise InputError(f"{own}: input and output are the same file; name another output")
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        config: Config,
+        job: Job,
+        clock: Clock,
+        shown: Progress,
+        ledger: Ledger,
+        stream: IO[bytes],
+    ) -> None:
+        self._config = config
+        self._job = job
+        self._clock = clock
+        self._shown = shown
+        self._ledger = ledger
+        self._stream = stream
+        self._stop = Stop()
+        self._summary = RunSummary()
+        self._name = "standard input" if job.data is None else str(job.data)
+        self._moved_at = self._started = clock.now()
+        self._told_stopping = False
+
+    def go(self, function: FunctionMaker | None) -> RunSummary:
+        for note in (*self._config.notes, *self._ledger.notes):
+            self._note(note)
+        for damage in self._ledger.found.damage:
+            self._note(str(damage))
+        found = self._look() if self._job.data is not None else None
+        if found is not None and found.todo + len(found.changed) * self._job.redo_changed == 0:
+            return self._end()
+        crew = assemble(
+            self._config,
+            clock=self._clock,
+            stop=self._stop,
+            note=self._note,
+            function=function,
+            rows=found.todo if found else None,
+        )
+        for note in crew.notes:
+            self._note(note)
+        records = self._records(found)
+        try:
+            with stopping(self._stop), contextlib.closing(CallLog(self._job.output)) as calllog:
+                self._loop(crew, records, calllog)
+        except JsonlRunnerError as error:
+            self._fail(error)
+        finally:
+            self._shown.close()
+            crew.close()
+        return self._end()
+
+    def _note(self, text: str) -> None:
+        """Tell the user, and keep it for the summary."""
+        text = without_login(text)
+        if text not in self._summary.notes:
+            self._summary.note(text)
+            self._shown.say(f"note: {text}")
+
+    def _look(self) -> Survey:
+        """Read the input once, before anything is paid."""
+        assert self._job.data is not None  # noqa: S101  # tells mypy what `go` has asked
+        before = self._ledger.found
+        found = survey(
+            self._stream,
+            self._job.data,
+            before.done,
+            answered=fingerprints(self._job.output),
+            redo_changed=self._job.redo_changed,
+        )
+        found.check(self._job.bad_rows)
+        summary = self._summary
+        summary.rows, summary.skipped = found.rows, found.skipped
+        summary.bad_rows = [str(row) for row in found.bad]
+        summary.changed = found.changed
+        if found.changed and not self._job.redo_changed:
+            self._note(
+                f"{len(found.changed):,} rows have changed since they were answered (index "
+                f"{', '.join(found.changed[:5])}{', …' if len(found.changed) > 5 else ''}): "
+                "--redo-changed calls them again"
+            )
+        if found.rows == 0:
+            raise InputError(f"{self._name}: no row in it can be used")
+        return found
+
+    def _records(self, found: Survey | None) -> Iterator[Record]:
+        """Yield the Records to do; called from the workers, one at a time."""
+        done = self._ledger.found.done
+        redo = set(found.changed) if found is not None and self._job.redo_changed else set()
+        # A file has been checked once; where that found bad rows, duplicates may be among them.
+        reader = RowReader(
+            self._stream, self._name, check_duplicates=found is None or bool(found.bad)
+        )
+        if found is not None and found.start is not None:
+            reader.start_at(found.start, found.lines_before)
+        rows = 0
+        for record in reader.records():
+            if isinstance(record, BadRow):
+                if found is None and not self._take_bad(record):
+                    return
+                continue
+            rows += 1
+            if record.index in done and record.index not in redo:
+                if found is None:
+                    self._summary.skipped += 1
+                continue
+            yield record
+        if found is None:
+            self._summary.rows = rows
+
+    def _take_bad(self, row: BadRow) -> bool:
+        """Note a bad row of a stream; return whether the run goes on."""
+        self._summary.bad_rows.append(str(row))
+        if self._job.bad_rows == "skip":
+            return True
+        self._stop.request(bad_rows_error([row]))
+        return False
+
+    def _loop(self, crew: Crew, records: Iterator[Record], calllog: CallLog) -> None:
+        engine = LocalEngine(crew.work, threads=crew.threads, stop=self._stop)
+        self._started = self._moved_at = self._clock.now()
+        shown_at = float("-inf")
+        with contextlib.closing(engine.outcomes(records)) as groups:
+            for group in groups:
+                if group:
+                    self._ledger.append(group)
+                    done = self._summary.done
+                    self._summary.add(group)
+                    calllog.append(group)
+                    self._check_alike()
+                    if self._summary.done > done:
+                        self._moved_at = self._clock.now()
+                now = self._clock.now()
+                if now - shown_at >= TICK_S:
+                    shown_at = now
+                    self._tick(crew, now)
+        reason = self._stop.reason
+        if reason is not None and not (self._complete and isinstance(reason, RunInterruptedError)):
+            raise reason
+
+    @property
+    def _complete(self) -> bool:
+        return self._summary.left == 0
+
+    def _tick(self, crew: Crew, now: float) -> None:
+        """Show how it goes, and look whether it still goes."""
+        keys = crew.rotator.view()
+        self._shown.show(self._summary, keys)
+        if not self._stop.requested:
+            self._check_stalled(now, keys.calls)
+        elif not self._told_stopping and isinstance(self._stop.reason, RunInterruptedError):
+            self._told_stopping = True
+            self._shown.say(
+                f"stopping: {keys.in_flight} calls in flight may finish; Ctrl-C again ends now"
+            )
+
+    def _check_alike(self) -> None:
+        summary = self._summary
+        if summary.done == 0 and summary.failed >= _ALIKE_ROWS and len(summary.failures) == 1:
+            ((code, failure),) = summary.failures.items()
+            self._stop.request(
+                RunStoppedError(
+                    f"the first {failure.count} rows all failed alike ({code}: {failure.message}); "
+                    "stopped before the rest"
+                )
+            )
+
+    def _check_stalled(self, now: float, calls: int) -> None:
+        if calls == 0:
+            self._moved_at = now
+        limit = max(self._config.stall_timeout, self._config.timeout + _STALL_MARGIN_S)
+        if now - self._moved_at > limit:
+            self._stop.request(
+                RunStoppedError(
+                    f"nothing has succeeded for {limit:g} s (stall_timeout): see what stands "
+                    "beside the progress bar, then run the same command again"
+                )
+            )
+
+    def _fail(self, error: JsonlRunnerError) -> NoReturn:
+        """Raise an error that ended the run, with the summary of what was done until then."""
+        if isinstance(error, LedgerError):
+            self._stop.abort()  # no answer can be kept any more: pay for none
+        self._summary.stop(error)
+        error.summary = self._end()
+        raise error
+
+    def _end(self) -> RunSummary:
+        self._summary.elapsed_s = self._clock.now() - self._started
+        return self._summary

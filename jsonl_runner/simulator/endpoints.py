@@ -1,0 +1,255 @@
+"""What each request gets: the order of the checks, then a fault, a wait and an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .answers import answer_text, completion, last_user_text, message_texts, usage_of
+from .breakage import BREAK, Stage
+from .fault_answers import (
+    FaultyCall,
+    bare_rate_limit,
+    faulty_response,
+    good_body,
+    invalid_key,
+    refuse,
+    unknown_model,
+    unsupported_parameter,
+)
+from .faults import BREAKAGES, KEY_REFUSALS, REFUSALS, Dice, Markers, UnknownFaultError
+from .http import Connection, Request, Response
+from .journal import CHAT_PATH, Entry, Journal
+from .limits import Limiter
+from .settings import DEFAULT_MODELS, SimulatorSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MODELS_PATH = "/v1/models"
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request on its way to its answer. `body` is None if it was no JSON object."""
+
+    connection: Connection
+    entry: Entry
+    key: str
+    body: dict[str, Any] | None
+    settings: SimulatorSettings
+    arrived_s: float
+    limit_headers: tuple[tuple[str, str], ...] = ()
+
+    def faulty(self) -> FaultyCall:
+        return FaultyCall(self.entry.number, self.key, self.body or {})
+
+
+class Endpoints:
+    """Answers requests by the present settings. All but `settings` belongs to the loop's thread."""
+
+    def __init__(
+        self, settings: SimulatorSettings, journal: Journal, now: Callable[[], float]
+    ) -> None:
+        self.settings = settings
+        self._journal = journal
+        self._now = now
+        self._seen = settings
+        self._limiter = Limiter(settings.requests_limit(), settings.tokens_limit(), now)
+        self._dice = Dice(settings.seed)
+        self._markers = Markers()
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Write the request down and see to it that it ends, now or later."""
+        settings = self._current_settings()
+        key = _bearer(request.headers.get("authorization", ""))
+        body = _json_object(request.body) if request.method == "POST" else None
+        model = body.get("model") if body else None
+        entry = self._journal.begin(
+            key=key,
+            method=request.method,
+            path=request.path,
+            model=model if isinstance(model, str) else "",
+            prompt=last_user_text(body) if body and settings.record_bodies else "",
+        )
+        exchange = _Exchange(connection, entry, key, body, settings, time.monotonic())
+        route = (request.method, request.path)
+        if route == ("POST", CHAT_PATH):
+            self._chat(exchange)
+        elif route == ("GET", MODELS_PATH):
+            self._models(exchange)
+        else:
+            message = f"Unknown request URL: {request.method} {request.path}."
+            self._send(exchange, refuse(404, message, code="unknown_url"))
+
+    def _current_settings(self) -> SimulatorSettings:
+        settings = self.settings
+        if settings is not self._seen:
+            self._seen = settings
+            numbers = (settings.requests_limit(), settings.tokens_limit())
+            if numbers != self._limiter.numbers:
+                self._limiter = Limiter(*numbers, self._now)
+            if settings.seed != self._dice.seed:
+                self._dice = Dice(settings.seed)
+        return settings
+
+    def _models(self, exchange: _Exchange) -> None:
+        settings = exchange.settings
+        fault = settings.key_faults.get(exchange.key)
+        if not _accepted(exchange):
+            self._send(exchange, invalid_key(exchange.key))
+        elif fault in KEY_REFUSALS:
+            self._misbehave(exchange, fault)
+        else:
+            names = DEFAULT_MODELS if settings.models is None else settings.models
+            listed = [
+                {"id": name, "object": "model", "created": 0, "owned_by": "simulator"}
+                for name in names
+            ]
+            self._send(exchange, Response(200, orjson.dumps({"object": "list", "data": listed})))
+
+    def _chat(self, exchange: _Exchange) -> None:
+        """The checks in their order; the first that bites answers."""
+        settings = exchange.settings
+        if not _accepted(exchange):
+            self._send(exchange, invalid_key(exchange.key))
+            return
+        fault = settings.key_faults.get(exchange.key)
+        if fault is not None:
+            self._misbehave(exchange, fault)
+            return
+        refused = _body_problem(exchange.body, settings)
+        if refused is not None:
+            self._send(exchange, refused)
+            return
+        body = exchange.body or {}
+        try:
+            fault = self._markers.next_fault(message_texts(body))
+        except UnknownFaultError as error:
+            self._send(exchange, refuse(400, str(error)))
+            return
+        if fault is not None:
+            self._misbehave(exchange, fault)
+            return
+        if settings.max_in_flight is not None and exchange.entry.in_flight > settings.max_in_flight:
+            self._send(exchange, bare_rate_limit())
+            return
+        if self._limiter.active:
+            tokens: int = usage_of(body, answer_text(body))["total_tokens"]
+            exchange.limit_headers, refused = self._limiter.admit(exchange.key, tokens)
+            if refused is not None:
+                self._send(exchange, refused)
+                return
+        fault = self._dice.fault(settings.fault_rates)
+        if fault is not None:
+            self._misbehave(exchange, fault)
+            return
+        self._later(exchange, self._answer)
+
+    def _answer(self, exchange: _Exchange) -> None:
+        body = exchange.body or {}
+        self._send(exchange, Response(200, orjson.dumps(completion(body, exchange.entry.number))))
+
+    def _misbehave(self, exchange: _Exchange, kind: str) -> None:
+        """Refusals and breakages begin at once, bad answers take as long as good ones."""
+        exchange.entry.fault = kind
+        if kind in BREAKAGES:
+            self._break(exchange, kind)
+        elif kind in REFUSALS:
+            self._send(exchange, faulty_response(kind, exchange.faulty()))
+        else:
+            self._later(
+                exchange, lambda late: self._send(late, faulty_response(kind, late.faulty()))
+            )
+
+    def _break(self, exchange: _Exchange, kind: str) -> None:
+        journal, entry = self._journal, exchange.entry
+        stage = Stage(
+            exchange.connection,
+            good_body(exchange.faulty()),
+            _headers(exchange),
+            lambda status: journal.finish(entry, status),
+        )
+        task = asyncio.get_running_loop().create_task(BREAK[kind](stage))
+
+        def gone() -> None:
+            task.cancel()
+            journal.finish(entry, None)
+
+        exchange.connection.on_gone = gone
+
+    def _later(self, exchange: _Exchange, then: Callable[[_Exchange], None]) -> None:
+        """Do `then` after the latency, unless the client leaves before."""
+        settings = exchange.settings
+        latency_s = self._dice.latency_s(settings.latency_s, settings.latency_spread_s)
+        if latency_s == 0.0:
+            then(exchange)
+            return
+        timer = asyncio.get_running_loop().call_later(latency_s, then, exchange)
+        journal, entry = self._journal, exchange.entry
+
+        def gone() -> None:
+            timer.cancel()
+            journal.finish(entry, None)
+
+        exchange.connection.on_gone = gone
+
+    def _send(self, exchange: _Exchange, response: Response) -> None:
+        response.headers = _headers(exchange) + response.headers
+        # Written down before the bytes go out: who has the answer finds it in the journal.
+        status = response.status if exchange.connection.is_open else None
+        self._journal.finish(exchange.entry, status, response.retry_after_s)
+        exchange.connection.respond(response)
+
+
+def _headers(exchange: _Exchange) -> tuple[tuple[str, str], ...]:
+    elapsed_ms = int((time.monotonic() - exchange.arrived_s) * 1000)
+    return (
+        ("x-request-id", f"req_sim_{exchange.entry.number}"),
+        ("openai-processing-ms", str(elapsed_ms)),
+        *exchange.limit_headers,
+    )
+
+
+def _accepted(exchange: _Exchange) -> bool:
+    keys = exchange.settings.keys
+    return exchange.key != "" and (keys is None or exchange.key in keys)
+
+
+def _bearer(authorization: str) -> str:
+    """The key in an Authorization header, or an empty string."""
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _json_object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None  # the caller answers 400: bad JSON is an expected request here
+    return body if isinstance(body, dict) else None
+
+
+def _body_problem(body: dict[str, Any] | None, settings: SimulatorSettings) -> Response | None:
+    """The refusal a body earns by itself: no JSON, no model or messages, or a refused field."""
+    if body is None:
+        return refuse(400, "We could not parse the JSON body of your request.")
+    for name, kind in (("model", str), ("messages", list)):
+        if not isinstance(body.get(name), kind):
+            message = f"Missing or invalid required parameter: '{name}'."
+            return refuse(400, message, code="missing_required_parameter", param=name)
+    if settings.models is not None and body["model"] not in settings.models:
+        return unknown_model(body["model"])
+    if body.get("stream"):
+        # Said aloud, since a client waiting for events would never understand a plain answer.
+        return refuse(
+            400, "The simulator does not stream.", code="unsupported_value", param="stream"
+        )
+    for name in settings.unsupported_params:
+        if name in body:
+            return unsupported_parameter(name, body[name])
+    return None

@@ -1,0 +1,115 @@
+"""Where a dataset stands, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .calllog import answered, read
+from .indexes import IndexMap
+from .ledger import scan
+from .records import open_input
+from .summary import Failure, Tokens
+from .survey import survey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: The reason of a null that the call log knows nothing of.
+UNKNOWN = "unknown"
+
+
+@dataclass
+class Status:
+    """Where a dataset stands.
+
+    Attributes:
+        rows: rows of the input that can be used.
+        done: those with an output.
+        failed: those with a null.
+        left: those with neither.
+        changed: those with an output whose content has changed since.
+        bad_rows: rows that cannot be used, a line of text each.
+        damage: ledger lines that cannot be read.
+        failures: the nulls by reason, with an example each.
+        calls: calls made in all runs so far.
+        tokens: used by them.
+        cost: what the provider says they cost; None when it says nothing.
+    """
+
+    rows: int = 0
+    done: int = 0
+    failed: int = 0
+    left: int = 0
+    changed: int = 0
+    bad_rows: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    calls: int = 0
+    tokens: Tokens = field(default_factory=Tokens)
+    cost: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        return asdict(self)
+
+
+def status(data: Path, ledger: Path) -> Status:
+    """Return where a dataset stands; a ledger that is not there is an empty one.
+
+    Args:
+        data: the input.
+        ledger: its ledger.
+
+    Raises:
+        InputError: the input cannot be read.
+        LedgerError: the ledger cannot be read.
+    """
+    found = scan(ledger)
+    result = Status(damage=[str(item) for item in found.damage])
+    calls = _Calls(result)
+    for entry in read(ledger):
+        calls.add(entry)
+    with open_input(data) as stream:
+        seen = survey(stream, data, found.done, nulls=found.nulls, answered=calls.answered)
+    result.rows, result.done, result.changed = seen.rows, seen.skipped, len(seen.changed)
+    result.failed = len(seen.nulls)
+    result.left = seen.todo - result.failed
+    result.bad_rows = [str(row) for row in seen.bad]
+    for index in seen.nulls:
+        code, message = calls.reason(index)
+        result.failures.setdefault(code, Failure(0, index, message)).count += 1
+    return result
+
+
+class _Calls:
+    """What the call log says, kept small: one number an index."""
+
+    def __init__(self, result: Status) -> None:
+        self._result = result
+        self.answered = IndexMap()
+        self._reason_of = IndexMap()
+        self._numbers: dict[str, int] = {}
+        self._reasons: list[tuple[str, str]] = []
+
+    def add(self, entry: dict[str, Any]) -> None:
+        result = self._result
+        attempts, cost = entry.get("attempts"), entry.get("cost")
+        result.calls += attempts if isinstance(attempts, int) else 0
+        result.tokens.add(entry.get("usage"))
+        if isinstance(cost, (int, float)):
+            result.cost = (result.cost or 0.0) + cost
+        number = answered(entry)
+        if number is not None:
+            self.answered.set(entry["index"], number)
+        if entry.get("status") == "ok":
+            return
+        code = str(entry.get("code"))
+        if code not in self._numbers:
+            self._numbers[code] = len(self._reasons)
+            self._reasons.append((code, str(entry.get("message"))))
+        self._reason_of.set(entry["index"], self._numbers[code])
+
+    def reason(self, index: str) -> tuple[str, str]:
+        number = self._reason_of.get(index)
+        return (UNKNOWN, "the call log does not say") if number is None else self._reasons[number]

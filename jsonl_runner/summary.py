@@ -1,0 +1,163 @@
+"""Counting Outcomes: what the progress line shows and the summary says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .errors import EXIT_COMPLETE, EXIT_SOME_NULL, JsonlRunnerError
+from .limits import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .records import Outcome
+
+#: Reasons and rows that are listed one by one; more are counted.
+_LISTED = 20
+
+
+@dataclass
+class Failure:
+    """Rows that failed for one reason: how many, and the first of them."""
+
+    count: int
+    example: str
+    message: str
+
+
+@dataclass
+class Tokens:
+    """Tokens used, as the provider counted them."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.prompt + self.completion
+
+    def add(self, usage: object) -> None:
+        """Count the `usage` of an answer; one that says nothing counts nothing."""
+        if isinstance(usage, dict):
+            self.prompt += _whole(usage.get("prompt_tokens"))
+            self.completion += _whole(usage.get("completion_tokens"))
+
+
+@dataclass
+class RunSummary:
+    """What a run did.
+
+    Attributes:
+        rows: rows of the input that can be used; None while a stream has not ended.
+        skipped: rows that had their output before.
+        done, failed: rows of this run with an output, and with a null.
+        left: rows neither skipped, done nor failed; None while unknown.
+        cut_off: outputs that end at max_tokens.
+        retried: attempts beyond the first of each row.
+        tokens: used by the calls of this run.
+        cost: what the provider says it cost; None when it says nothing.
+        elapsed_s: seconds.
+        failures: by reason.
+        bad_rows: rows that cannot be used, a line of text each.
+        changed: indices whose content changed since they were answered.
+        notes: what was put right or is odd.
+        stopped: why the run ended early; None when it did not.
+        stop_code: the exit code that goes with it.
+    """
+
+    rows: int | None = None
+    skipped: int = 0
+    done: int = 0
+    failed: int = 0
+    cut_off: int = 0
+    retried: int = 0
+    tokens: Tokens = field(default_factory=Tokens)
+    cost: float | None = None
+    elapsed_s: float = 0.0
+    failures: dict[str, Failure] = field(default_factory=dict)
+    bad_rows: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    stopped: str | None = None
+    stop_code: int = 0
+
+    @property
+    def left(self) -> int | None:
+        """Rows that still have neither an output nor a null of this run."""
+        return None if self.rows is None else self.rows - self.skipped - self.done - self.failed
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line exits with."""
+        if self.stop_code:
+            return self.stop_code
+        return EXIT_SOME_NULL if self.failed or self.bad_rows else EXIT_COMPLETE
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Count Outcomes that are written."""
+        for outcome in outcomes:
+            self.retried += max(0, outcome.attempts - 1)
+            self.tokens.add(outcome.usage)
+            if outcome.cost is not None:
+                self.cost = (self.cost or 0.0) + outcome.cost
+            if outcome.output is not None:
+                self.done += 1
+                self.cut_off += outcome.finish_reason == "length"
+                continue
+            self.failed += 1
+            failure = self.failures.get(outcome.code)
+            if failure is None:
+                self.failures[outcome.code] = Failure(1, outcome.index, outcome.message)
+            else:
+                failure.count += 1
+
+    def note(self, text: str) -> None:
+        """Keep a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def stop(self, error: JsonlRunnerError) -> None:
+        """Note why the run ended early."""
+        self.stopped, self.stop_code = str(error), error.exit_code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        plain = asdict(self)
+        del plain["stop_code"]
+        return {**plain, "left": self.left, "exit_code": self.exit_code}
+
+    def lines(self) -> list[str]:
+        """Return it for people, a line each."""
+        rate = f", {self.done / self.elapsed_s:.1f} rows/s" if self.done and self.elapsed_s else ""
+        lines = [
+            f"done {self.done:,}, failed {self.failed:,}, had an output before {self.skipped:,}"
+            + (f", left {self.left:,}" if self.left else "")
+            + f"  ({in_words(self.elapsed_s)}{rate})"
+        ]
+        if self.tokens.total:
+            cost = f", cost {self.cost:.4f}" if self.cost is not None else ""
+            lines.append(
+                f"tokens: {self.tokens.prompt:,} in, {self.tokens.completion:,} out{cost}"
+                f"; tries beyond the first: {self.retried:,}"
+            )
+        if self.cut_off:
+            lines.append(f"{self.cut_off:,} outputs end at max_tokens (finish_reason length)")
+        for code, failure in sorted(self.failures.items(), key=lambda item: -item[1].count):
+            lines.append(
+                f"failed, {code}: {failure.count:,}, e.g. index {failure.example}: "
+                f"{failure.message}"
+            )
+        lines += _listed("not usable", self.bad_rows)
+        lines += _listed("changed since it was answered (--redo-changed): index", self.changed)
+        return lines
+
+
+def _listed(what: str, items: list[str]) -> list[str]:
+    more = [f"… and {len(items) - _LISTED:,} more"] if len(items) > _LISTED else []
+    return [f"{what} {item}" for item in items[:_LISTED]] + more
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

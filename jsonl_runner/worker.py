@@ -1,0 +1,182 @@
+"""One Record to one Outcome: key -> attempt -> verdict -> wait -> again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from . import backoff
+from .attempts import Kind, Verdict
+from .errors import NoUsableKeyError, WrongEndpointError
+from .records import Outcome, fingerprint
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from .clock import Clock, Stop
+    from .keys import Rotator
+    from .prompts import Request
+    from .records import Record
+    from .secret import Redactor
+
+#: Unresolvable names in a row, at the start of a run, that show a wrong address and no bad moment.
+_DNS_TRIES = 3
+
+
+class Caller(Protocol):
+    """Makes one attempt for a Record."""
+
+    def prepare(self, record: Record) -> Request:
+        """Return the request for a Record, with the corrections of the run."""
+
+    def attempt(self, record: Record, request: Request, key: str) -> Verdict:
+        """Make one call; whatever comes of it is a Verdict."""
+
+    def correct(self, request: Request, verdict: Verdict) -> tuple[bool, str | None]:
+        """Take note of a refused parameter; see `Composer.correct`."""
+
+
+class Worker:
+    """Does one Record after the other, in any number of threads.
+
+    Args:
+        caller: makes the attempts.
+        rotator: gives the keys.
+        max_retries: tries after the first for what may pass.
+        clock: where the time comes from.
+        stop: ends the work, and is told when nobody can succeed.
+        redact: takes keys out of messages.
+        note: is told once what the run should know (a corrected parameter).
+        rng: source of jitter.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        rotator: Rotator,
+        *,
+        max_retries: int,
+        clock: Clock,
+        stop: Stop,
+        redact: Redactor,
+        note: Callable[[str], None],
+        rng: random.Random,
+    ) -> None:
+        self._caller = caller
+        self._rotator = rotator
+        self._max_retries = max_retries
+        self._clock = clock
+        self._stop = stop
+        self._redact = redact
+        self._note = note
+        self._rng = rng
+        self._proven = False  # an attempt has succeeded: the address and the model are right
+        self._unresolved = 0
+
+    def __call__(self, record: Record) -> Outcome | None:
+        """Return what came of a Record; None when the run stops before it is known."""
+        outcome = Outcome(record.index, None, fingerprint=fingerprint(record))
+        outcome.started = self._clock.wall()
+        retries = 0
+        while True:
+            request = self._caller.prepare(record)
+            verdict = self._attempt(record, request, outcome)
+            if verdict is None:
+                return None
+            self._reconsider(record, verdict)
+            if verdict.kind is Kind.WRONG_ENDPOINT:
+                self._stop.request(WrongEndpointError(f"{verdict.code}: {verdict.message}"))
+                return None
+            if not self._goes_on(request, verdict, retries):
+                self._proven = self._proven or verdict.kind is Kind.OK
+                return self._finish(outcome, verdict)
+            if verdict.kind is Kind.TRANSIENT:
+                wait_s = max(backoff.ROW.wait_s(retries, self._rng), verdict.retry_after_s or 0.0)
+                retries += 1
+                if self._stop.pause(wait_s, self._clock):
+                    return None
+
+    def _goes_on(self, request: Request, verdict: Verdict, retries: int) -> bool:
+        """Return whether the row gets another attempt."""
+        if verdict.kind is Kind.REFUSED_PARAM:
+            again, news = self._caller.correct(request, verdict)
+            if news is not None:
+                self._note(news)
+            return again
+        if verdict.kind is Kind.TRANSIENT:
+            return retries < self._max_retries
+        return verdict.kind not in {Kind.OK, Kind.ROW_FAULT}
+
+    def _attempt(self, record: Record, request: Request, outcome: Outcome) -> Verdict | None:
+        """Make one call with the next key; None when the run stops."""
+        try:
+            lease = self._rotator.acquire(request.tokens, self._stop)
+        except NoUsableKeyError as error:
+            self._stop.request(error)
+            return None
+        if lease is None:
+            return None
+        outcome.key = lease.label
+        outcome.attempts += 1
+        started = self._clock.now()
+        try:
+            verdict = self._caller.attempt(record, request, lease.secret)
+        except BaseException:
+            self._rotator.give_back(lease)
+            raise
+        outcome.latency_s = self._clock.now() - started
+        if self._stop.aborted and verdict.kind is not Kind.OK:
+            self._rotator.give_back(lease)
+            return None  # the abort broke the call, not the provider
+        verdict.message = self._redact(verdict.message)
+        self._rotator.release(lease, self._for_key(record, verdict))
+        return verdict
+
+    def _for_key(self, record: Record, verdict: Verdict) -> Verdict:
+        """Return the verdict as the key's books should see it."""
+        if verdict.kind is Kind.NO_MODEL and _names_model(record):
+            # The row asks for a model of its own: that says nothing about the key.
+            return Verdict(Kind.ROW_FAULT, verdict.code, verdict.message, limits=verdict.limits)
+        return verdict
+
+    def _reconsider(self, record: Record, verdict: Verdict) -> None:
+        """Change a verdict by what is known of the run beside the one attempt."""
+        if verdict.kind is Kind.NO_MODEL:
+            if _names_model(record):
+                verdict.kind = Kind.ROW_FAULT
+            elif not self._proven:
+                verdict.kind = Kind.WRONG_ENDPOINT
+                verdict.message += ": check model (--model)"
+        elif verdict.kind is Kind.WRONG_ENDPOINT:
+            if self._proven:  # it worked before: a bad moment, not a wrong address
+                verdict.kind = Kind.TRANSIENT
+            elif verdict.code.startswith("http_") or verdict.code == "unknown_url":
+                verdict.message += ": check api_base"
+        elif verdict.code == "dns" and not self._proven:
+            self._unresolved += 1
+            if self._unresolved >= _DNS_TRIES:
+                verdict.kind = Kind.WRONG_ENDPOINT
+
+    def _finish(self, outcome: Outcome, verdict: Verdict) -> Outcome:
+        outcome.code = verdict.code
+        outcome.message = verdict.message
+        outcome.ended = self._clock.wall()
+        answer = verdict.answer
+        if answer is not None:
+            outcome.finish_reason = answer.finish_reason
+            outcome.model = answer.model
+            outcome.usage = answer.usage
+            outcome.cost = _cost_of(answer.usage)
+            if verdict.kind is Kind.OK:
+                outcome.output = answer.text
+        return outcome
+
+
+def _names_model(record: Record) -> bool:
+    return bool(record.params and "model" in record.params)
+
+
+def _cost_of(usage: dict[str, object] | None) -> float | None:
+    """Return what the provider says the call cost, in its currency; most say nothing."""
+    cost = (usage or {}).get("cost")
+    return float(cost) if isinstance(cost, (int, float)) and not isinstance(cost, bool) else None

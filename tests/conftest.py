@@ -1,0 +1,44 @@
+"""The stage of the tests: a real socket, a clock of our own, nothing else replaced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support import FakeClock, Stage
+
+from jsonl_runner.simulator import Simulator, SimulatorSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, address or proxy of this machine reaches a test, and no config.json lies about."""
+    for name in ("OPENAI_API_KEY", "OPENAI_API_KEYS", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock on which waiting takes no time."""
+    return FakeClock()
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A running simulator that takes any key; assign `simulator.settings` to change it."""
+    with Simulator(SimulatorSettings()) as running:
+        yield running
+
+
+@pytest.fixture
+def stage(simulator: Simulator, tmp_path: Path) -> Stage:
+    """An input, an output and a configuration that lead to the simulator."""
+    return Stage(simulator, tmp_path)
