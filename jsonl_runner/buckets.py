@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 _MINUTE_S = 60.0
 #: What the rounding of floats may miss.
 _EXACT = 1e-9
-#: Seconds between the two answers of a measurement: `remaining` is a whole number, so a shorter
-#: span would measure its rounding.
-_MEASURE_S = 1.0
+#: Seconds between the two answers of a measurement, at least and at most: `remaining` is a whole
+#: number, so a shorter span would measure its rounding, and a longer one yesterday's limit.
+_MEASURE_S, _MEASURE_ANEW_S = 1.0, 10.0
 #: Seconds; a reset of "0s" is one that has been rounded.
 _MIN_RESET_S = 0.05
 #: A limit that were whole again within half a second is none: then `reset` means something else.
@@ -138,11 +138,14 @@ class LearnedBucket(Bucket):
         span = started_s - since
         if span < _MEASURE_S:
             return
-        measured = max(0.0, (remaining - remaining_then + mark - mark_then) / span)
+        # Less one for the rounding: too low a rate costs nothing (what it leaves in the bucket is in
+        # the next `remaining`), too high a rate costs refusals.
+        measured = max(0.0, (remaining - remaining_then + mark - mark_then - 1.0) / span)
         # A bucket that is full spills: then it is at least this much.
         full = remaining + 1.0 >= self.capacity
         self.rate = max(self.rate, measured) if full else measured
-        self._anchor = (started_s, mark, remaining)
+        if span > _MEASURE_ANEW_S:
+            self._anchor = (started_s, mark, remaining)
 
 
 def _first_guess(limit: RateLimit) -> float:
