@@ -15,6 +15,8 @@ _EXACT = 1e-9
 #: Seconds between the two answers of a measurement, at least and at most: `remaining` is a whole
 #: number, so a shorter span would measure its rounding, and a longer one yesterday's limit.
 _MEASURE_S, _MEASURE_ANEW_S = 1.0, 10.0
+#: Share by which one answer may raise the level towards what it says.
+_GOOD_NEWS = 0.2
 #: Seconds; a reset of "0s" is one that has been rounded.
 _MIN_RESET_S = 0.05
 #: A limit that were whole again within half a second is none: then `reset` means something else.
@@ -111,7 +113,8 @@ class LearnedBucket(Bucket):
 
         The level is what the server knew when it admitted the request, plus what has flowed in
         since, less what was sent since. Answers overtake each other: one that is older than the
-        last one used says nothing new.
+        last one used says nothing new. Requests overtake each other too, which makes the sum a few
+        too high or too low: bad news is believed at once, good news bit by bit.
 
         Args:
             limit: the headers' values.
@@ -125,10 +128,15 @@ class LearnedBucket(Bucket):
         self.capacity = max(self.capacity, limit.remaining + 1.0)
         self._measure(limit.remaining, mark, started_s)
         flowed_in = self.rate * max(0.0, now - started_s)
-        self.level = min(self.capacity, limit.remaining + flowed_in - (self.taken - mark))
-        self.stamp = now
+        level = min(self.capacity, limit.remaining + flowed_in - (self.taken - mark))
+        self._refill(now)
+        self.level = min(level, self.level + _GOOD_NEWS * (level - self.level))
         if limit.reset_s is not None:
             self._reset_at = now + max(limit.reset_s, _MIN_RESET_S)
+
+    def refused(self) -> None:
+        """Note that a call took nothing: what was sent is no measure of what flowed in."""
+        self._anchor = None
 
     def _measure(self, remaining: float, mark: float, started_s: float) -> None:
         if self._anchor is None:

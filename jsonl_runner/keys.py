@@ -310,6 +310,9 @@ class Rotator:
     def _cool(self, lease: Lease, verdict: Verdict, now: float) -> None:
         key = lease.key
         saturated = verdict.retry_after_s is None
+        for bucket in key.learned:
+            if bucket is not None:
+                bucket.refused()
         key.concurrency.refused(lease.number, lease.position, key.calls, saturated=saturated)
         if verdict.retry_after_s is not None:
             until = now + verdict.retry_after_s
