@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         LedgerError,
         LedgerLockedError,
         NoUsableKeyError,
+        RunInterruptedError,
         RunStoppedError,
         WrongEndpointError,
     )
@@ -42,6 +43,7 @@ __all__ = [
     "OpenAIModel",
     "ParallelToolkit",
     "Prompt",
+    "RunInterruptedError",
     "RunStoppedError",
     "RunSummary",
     "WrongEndpointError",

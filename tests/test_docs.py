@@ -1,0 +1,170 @@
+"""What the documents say is what happens: every block of the README is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from support import KEYS
+
+from jsonl_runner.cli.main import cli
+from jsonl_runner.config import SETTINGS, Config, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jsonl_runner.simulator import Simulator
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"(?:<!-- command: (\w+) -->\n)?```(\w+)\n(.*?)\n```", re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's blocks in a language, but for the two that set everything up."""
+    return [text for name, kind, text in BLOCK.findall(README) if kind == language and not name]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as a reader of the README has it, with the README's own data."""
+    for name in ("config.json.example", "data"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, tmp_path / name)
+    (tmp_path / "data.jsonl").write_text(blocks("json")[0] + "\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `jsonl-runner` is this checkout's."""
+    scripts = tmp_path / "bin"
+    scripts.mkdir()
+    script = scripts / "jsonl-runner"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jsonl_runner "$@"\n')
+    script.chmod(0o755)
+    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+
+
+def shell(text: str, folder: Path, environment: dict[str, str]) -> None:
+    result = subprocess.run(
+        ["sh", "-ec", text],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, f"{text}\n{result.stdout}{result.stderr}"
+
+
+def use_simulator(folder: Path, simulator: Simulator) -> None:
+    """Do what the README asks the reader to: put keys into config.json."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"api_keys": list(KEYS), "api_base": simulator.base_url}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the README's blocks are for a POSIX shell")
+def test_every_block_of_the_readme_runs(
+    folder: Path, environment: dict[str, str], simulator: Simulator
+) -> None:
+    """Shell and Python blocks run in the README's order and leave what it promises."""
+    *shell_blocks, serve, practise = blocks("sh")
+    for block in shell_blocks:
+        shell(block, folder, environment)
+        if block.startswith("cp "):
+            use_simulator(folder, simulator)
+    merged = json.loads((folder / "merged.json").read_text(encoding="utf-8"))
+    assert [item["index"] for item in merged] == ["0", "b7", "2"]
+    for block in blocks("python"):
+        result = subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+    assert '"THE LIBRARY OPENS AT NINE."' in (folder / "upper.jsonl").read_text(encoding="utf-8")
+    run_the_practice(serve, practise, folder, environment)
+
+
+def run_the_practice(serve: str, practise: str, folder: Path, environment: dict[str, str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = serve.replace("8000", port).split()
+    words[0] = str(folder / "bin" / "jsonl-runner")
+    with subprocess.Popen(
+        words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        assert server.stdout is not None
+        assert port in server.stdout.readline().decode()
+        try:
+            shell(practise.replace("8000", port), folder, environment)
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(10) == 0
+
+
+def test_the_set_up_commands_are_those_ci_executes() -> None:
+    """`.ci/run` takes the two set-up commands out of the README by their names."""
+    named = {name: text for name, kind, text in BLOCK.findall(README) if name}
+    assert set(named) == {"try", "test"}
+    assert "--simulate" in named["try"]
+    assert "pytest" in named["test"]
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "readme_command try" in script
+    assert "readme_command test" in script
+
+
+def test_the_example_configuration_equals_the_defaults() -> None:
+    """Whoever copies config.json.example has changed nothing yet, and sees every setting."""
+    example = json.loads((ROOT / "config.json.example").read_text(encoding="utf-8"))
+    assert set(example) == set(SETTINGS)
+    del example["api_keys"]
+    defaults = Config()
+    assert example == {name: getattr(defaults, name) for name in example}
+    assert load(None, example, {}) == defaults
+
+
+def test_every_setting_stands_in_the_readme() -> None:
+    """The table of settings is complete."""
+    for name in SETTINGS:
+        assert f"| `{name}` |" in README
+
+
+def commands(
+    group: click.Group, words: tuple[str, ...] = ()
+) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+        else:
+            yield " ".join((*words, name)), command
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands(cli)), ids=str)
+def test_every_command_is_documented(name: str, command: click.Command) -> None:
+    """A command stands in the README, has an example in its help, and every option has words."""
+    assert f"jsonl-runner {name}" in README or f"`{name}`" in README
+    assert f"jsonl-runner {name}" in (command.help or "")
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{name} {param.opts}"
