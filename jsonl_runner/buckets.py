@@ -146,8 +146,8 @@ class LearnedBucket(Bucket):
         span = started_s - since
         if span < _MEASURE_S:
             return
-        # Less one for the rounding: too low a rate costs nothing (what it leaves in the bucket is in
-        # the next `remaining`), too high a rate costs refusals.
+        # Less one for the rounding: too low a rate costs nothing (what it leaves in the bucket is
+        # in the next `remaining`), too high a rate costs refusals.
         measured = max(0.0, (remaining - remaining_then + mark - mark_then - 1.0) / span)
         # A bucket that is full spills: then it is at least this much.
         full = remaining + 1.0 >= self.capacity
