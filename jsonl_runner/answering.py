@@ -58,7 +58,7 @@ def answer(
                 outcomes.update((outcome.index, outcome) for outcome in group)
                 shown.show(summary, crew.rotator.view())
     finally:
-        shown.close()
+        shown.close(summary, crew.rotator.view())
         crew.close()
     if stop.reason is not None and summary.left:
         raise stop.reason

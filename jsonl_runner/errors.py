@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ class RunInterruptedError(RunStoppedError):
         signal: the signal's number.
     """
 
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"interrupted by signal {signal}")
-        self.signal = signal
-        self.exit_code = 128 + signal
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.signal = number
+        self.exit_code = 128 + number
 
 
 class TransportError(Exception):

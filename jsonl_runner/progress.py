@@ -32,8 +32,8 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """Tell the user a line."""
 
-    def close(self) -> None:
-        """End the line."""
+    def close(self, summary: RunSummary, keys: KeysView) -> None:
+        """Show the last state and end the line."""
 
 
 def progress(name: str, *, quiet: bool, clock: Clock, stream: TextIO | None = None) -> Progress:
@@ -69,7 +69,7 @@ class Silent:
     def say(self, text: str) -> None:
         """Say nothing."""
 
-    def close(self) -> None:
+    def close(self, summary: RunSummary, keys: KeysView) -> None:
         """Do nothing."""
 
 
@@ -97,7 +97,7 @@ class Bar:
         self._drawn = now
         self._draw(summary, keys)
 
-    def _draw(self, summary: RunSummary, keys: KeysView) -> None:
+    def _draw(self, summary: RunSummary, keys: KeysView) -> tqdm[Any]:
         if self._bar is None:
             self._bar = tqdm(
                 total=summary.rows,
@@ -112,15 +112,15 @@ class Bar:
         self._bar.n = summary.skipped + summary.done + summary.failed
         self._bar.set_postfix_str(state_of(summary, keys), refresh=False)
         self._bar.refresh()
+        return self._bar
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         tqdm.write(text, file=self._stream)
 
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
+    def close(self, summary: RunSummary, keys: KeysView) -> None:
+        """Draw the bar a last time and leave it as it stands."""
+        self._draw(summary, keys).close()
 
 
 class Plain:
@@ -159,5 +159,5 @@ class Plain:
         """Print a line."""
         print(text, file=self._stream, flush=True)
 
-    def close(self) -> None:
-        """Do nothing."""
+    def close(self, summary: RunSummary, keys: KeysView) -> None:
+        """Do nothing: the summary follows."""

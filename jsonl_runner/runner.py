@@ -174,7 +174,7 @@ class _Run:
         except JsonlRunnerError as error:
             self._fail(error)
         finally:
-            self._shown.close()
+            self._shown.close(self._summary, crew.rotator.view())
             crew.close()
         return self._end()
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config import Config
+    from ..runner import Job
     from ..summary import RunSummary
 
 #: Keys of the simulator that `--simulate` starts.
@@ -72,9 +73,8 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
     Example:
       jsonl-runner run data/samples/data.jsonl output.jsonl --simulate
     """
+    from .. import runner  # noqa: PLC0415  # --help need not wait for it
     from ..errors import JsonlRunnerError  # noqa: PLC0415
-    from ..runner import Job  # noqa: PLC0415
-    from ..runner import run as run_job  # noqa: PLC0415
 
     as_json = options["as_json"]
     with contextlib.ExitStack() as stack:
@@ -84,7 +84,7 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
         config = load_config(options["config_path"], overrides)
         if console.verbose:
             _describe(config)
-        job = Job(
+        job = runner.Job(
             None if str(data) == "-" else data,
             output,
             bad_rows=options["bad_rows"],
@@ -93,7 +93,7 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
             quiet=console.quiet,
         )
         try:
-            summary = run_job(config, job)
+            summary = runner.run(config, job)
         except JsonlRunnerError as error:
             if error.summary is not None:
                 _report(error.summary, job, as_json=as_json, command=ctx.command_path)
@@ -138,7 +138,7 @@ def _describe(config: Config) -> None:
     say(f"parameters {dict(config.params)}; retries {config.max_retries}; threads {config.threads}")
 
 
-def _report(summary: RunSummary, job: Any, *, as_json: bool, command: str) -> None:
+def _report(summary: RunSummary, job: Job, *, as_json: bool, command: str) -> None:
     if as_json:
         print_json(summary.to_dict())
         return
@@ -148,12 +148,11 @@ def _report(summary: RunSummary, job: Any, *, as_json: bool, command: str) -> No
         say(line)
 
 
-def _next_steps(summary: RunSummary, job: Any, command: str) -> list[str]:
-    again = f"{command} {job.data or '-'} {job.output}"
+def _next_steps(summary: RunSummary, job: Job, command: str) -> list[str]:
     if summary.stopped is not None or summary.left:
-        return [f"next: run the same command again, it goes on where it stopped ({again})"]
+        return ["next: run the same command again, it goes on where it stopped"]
     if summary.failed:
-        return [f"next: the same command tries the {summary.failed:,} nulls again ({again})"]
+        return [f"next: the same command tries the {summary.failed:,} nulls again"]
     if job.data is None:
         return []
     merged = job.output.with_name("merged.json")
