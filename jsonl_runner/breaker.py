@@ -31,7 +31,7 @@ class Breaker:
         self._rests = 0
         self._probing = False
         self._in_flight_probe = False
-        self._why = ""
+        self._code = self._trouble = ""
 
     def wait_s(self, now: float) -> float | None:
         """Return the seconds until a call may go; None while a probe is under way."""
@@ -55,7 +55,7 @@ class Breaker:
 
     def failed(self, verdict: Verdict, rng: random.Random, now: float) -> None:
         """Note a failure; several in a row, or no connection at all, make a rest."""
-        self._why = verdict.message
+        self._code, self._trouble = verdict.code, verdict.message
         if self._until > now:
             return  # sent before the rest: the same episode
         self._failures += 1
@@ -67,8 +67,14 @@ class Breaker:
             self._rests += 1
             self._probing = True
 
-    def reason(self, now: float) -> str:
-        """Return why nobody may call, empty when everybody may."""
+    def waiting_for(self, now: float) -> str:
+        """Return why nobody may call, in a few words; empty when everybody may."""
         if self._until > now:
-            return f"{self._why}; next try in {in_words(self._until - now)}"
-        return f"{self._why}; trying again now" if self._in_flight_probe else ""
+            wait = in_words(self._until - now)
+            return f"waiting for the server ({self._code}), next try in {wait}"
+        return f"trying the server again ({self._code})" if self._in_flight_probe else ""
+
+    @property
+    def trouble(self) -> str:
+        """What broke last, in a sentence; empty when the server has answered since."""
+        return self._trouble if self._probing else ""

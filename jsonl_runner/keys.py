@@ -147,7 +147,10 @@ class KeysView:
     retired: int
     in_flight: int
     calls: int
+    #: Why no call can be made now, in a few words; empty when calls can.
     waiting_for: str
+    #: What is wrong with the server, in a sentence; empty when nothing is.
+    trouble: str
 
 
 class Rotator:
@@ -337,13 +340,19 @@ class Rotator:
             states = [self._state(key, now) for key in self._keys]
             ready = states.count("ready")
             cooling = states.count("cooling")
-            waiting_for = self._endpoint.reason(now)
+            waiting_for = self._endpoint.waiting_for(now)
             if not waiting_for and cooling and not ready:
                 soonest = min(k.cooling_until for k in self._keys if not k.retired) - now
                 waiting_for = f"all {cooling} keys are cooling, next ready in {in_words(soonest)}"
-            in_flight = sum(key.in_flight for key in self._keys)
-            calls = sum(key.calls for key in self._keys)
-            return KeysView(ready, cooling, states.count("retired"), in_flight, calls, waiting_for)
+            return KeysView(
+                ready,
+                cooling,
+                states.count("retired"),
+                in_flight=sum(key.in_flight for key in self._keys),
+                calls=sum(key.calls for key in self._keys),
+                waiting_for=waiting_for,
+                trouble=self._endpoint.trouble,
+            )
 
     def keys(self) -> list[KeyView]:
         """Return every key as people see it."""

@@ -51,12 +51,12 @@ def state_of(summary: RunSummary, keys: KeysView) -> str:
         parts.append(f"null {summary.failed:,}")
     if summary.retried:
         parts.append(f"retried {summary.retried:,}")
+    if keys.waiting_for:  # in place of the rest: it must not fall off the end of a narrow line
+        return ", ".join([*parts, keys.waiting_for])
     states = [("ready", keys.ready), ("cooling", keys.cooling), ("retired", keys.retired)]
     parts.append("keys " + " ".join(f"{count} {state}" for state, count in states if count))
     if summary.tokens.total:
         parts.append(f"{tqdm.format_sizeof(summary.tokens.total)} tokens")
-    if keys.waiting_for:
-        parts.append(keys.waiting_for)
     return ", ".join(parts)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .appendfile import FsyncPolicy
     from .assembly import Crew, FunctionMaker
     from .config import Config
+    from .keys import KeysView
     from .records import Record
 
 #: So many rows at the start, all failed for one reason, mean that all will: stop before the rest
@@ -44,6 +45,9 @@ _ALIKE_ROWS = 20
 #: Seconds by which the longest call may outlast `stall_timeout`: a run of calls that are all
 #: allowed to take an hour has not stalled within the hour.
 _STALL_MARGIN_S = 60.0
+
+
+_STOPPING, _AGAIN = "stopping:", "Ctrl-C again ends now"
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class _Run:
         self._summary = RunSummary()
         self._name = "standard input" if job.data is None else str(job.data)
         self._moved_at = self._started = clock.now()
-        self._told_stopping = False
+        self._told: set[str] = set()
 
     def go(self, function: FunctionMaker | None) -> RunSummary:
         for note in (*self._config.notes, *self._ledger.notes):
@@ -273,14 +277,15 @@ class _Run:
     def _tick(self, crew: Crew, now: float) -> None:
         """Show how it goes, and look whether it still goes."""
         keys = crew.rotator.view()
+        if keys.trouble and keys.trouble not in self._told:
+            self._told.add(keys.trouble)
+            self._shown.say(f"trouble: {keys.trouble}")
         self._shown.show(self._summary, keys)
         if not self._stop.requested:
-            self._check_stalled(now, keys.calls)
-        elif not self._told_stopping and isinstance(self._stop.reason, RunInterruptedError):
-            self._told_stopping = True
-            self._shown.say(
-                f"stopping: {keys.in_flight} calls in flight may finish; Ctrl-C again ends now"
-            )
+            self._check_stalled(now, keys)
+        elif _STOPPING not in self._told and isinstance(self._stop.reason, RunInterruptedError):
+            self._told.add(_STOPPING)
+            self._shown.say(f"{_STOPPING} {keys.in_flight} calls in flight may finish; {_AGAIN}")
 
     def _check_alike(self) -> None:
         summary = self._summary
@@ -293,16 +298,14 @@ class _Run:
                 )
             )
 
-    def _check_stalled(self, now: float, calls: int) -> None:
-        if calls == 0:
+    def _check_stalled(self, now: float, keys: KeysView) -> None:
+        if keys.calls == 0:
             self._moved_at = now
         limit = max(self._config.stall_timeout, self._config.timeout + _STALL_MARGIN_S)
         if now - self._moved_at > limit:
+            why = keys.trouble or keys.waiting_for or "calls went out and none came back with one"
             self._stop.request(
-                RunStoppedError(
-                    f"nothing has succeeded for {limit:g} s (stall_timeout): see what stands "
-                    "beside the progress bar, then run the same command again"
-                )
+                RunStoppedError(f"no output for {limit:g} s (stall_timeout), so stopped: {why}")
             )
 
     def _fail(self, error: JsonlRunnerError) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import EXIT_USAGE, JsonlRunnerError
 from .options import (
     PATH,
     bad_rows_option,
@@ -74,7 +75,6 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
       jsonl-runner run data/samples/data.jsonl output.jsonl --simulate
     """
     from .. import runner  # noqa: PLC0415  # --help need not wait for it
-    from ..errors import JsonlRunnerError  # noqa: PLC0415
 
     as_json = options["as_json"]
     with contextlib.ExitStack() as stack:
@@ -149,6 +149,8 @@ def _report(summary: RunSummary, job: Job, *, as_json: bool, command: str) -> No
 
 
 def _next_steps(summary: RunSummary, job: Job, command: str) -> list[str]:
+    if summary.stop_code == EXIT_USAGE:
+        return []  # the error that follows says what to put right first
     if summary.stopped is not None or summary.left:
         return ["next: run the same command again, it goes on where it stopped"]
     if summary.failed:
