@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from . import jsontext
 from .appendfile import AppendFile, read_lines, torn_tail
 from .indexes import IndexMap
 from .records import fingerprint_number
@@ -56,25 +57,23 @@ class CallLog:
 
 
 def _line_of(outcome: Outcome) -> bytes:
-    return orjson.dumps(
-        {
-            "index": outcome.index,
-            "status": "failed" if outcome.output is None else "ok",
-            "fingerprint": outcome.fingerprint,
-            "code": outcome.code,
-            "message": outcome.message,
-            "attempts": outcome.attempts,
-            "model": outcome.model,
-            "finish_reason": outcome.finish_reason,
-            "usage": outcome.usage,
-            "cost": outcome.cost,
-            "latency_s": round(outcome.latency_s, 4),
-            "key": outcome.key,
-            "started": round(outcome.started, 3),
-            "ended": round(outcome.ended, 3),
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+    entry = {
+        "index": outcome.index,
+        "status": "failed" if outcome.output is None else "ok",
+        "fingerprint": outcome.fingerprint,
+        "code": outcome.code,
+        "message": outcome.message,
+        "attempts": outcome.attempts,
+        "model": outcome.model,
+        "finish_reason": outcome.finish_reason,
+        "usage": outcome.usage,
+        "cost": outcome.cost,
+        "latency_s": round(outcome.latency_s, 4),
+        "key": outcome.key,
+        "started": round(outcome.started, 3),
+        "ended": round(outcome.ended, 3),
+    }
+    return jsontext.dump(entry) + b"\n"
 
 
 def read(ledger: Path) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from . import jsontext
 from .errors import ConfigError
 from .records import check_params
 from .secret import Secret, without_login
@@ -238,6 +239,10 @@ def _text(value: object) -> str:
 
 def _params(value: object) -> dict[str, Any]:
     check_params(value)
+    try:
+        jsontext.dump(value)
+    except TypeError as error:
+        raise ValueError(f"cannot be sent as JSON ({error})") from None
     return cast("dict[str, Any]", value)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import filelock
 import orjson
 
+from . import jsontext
 from .appendfile import AppendFile, FsyncPolicy, read_lines, torn_tail
 from .errors import LedgerError, LedgerLockedError
 from .indexes import IndexSet
@@ -174,7 +175,7 @@ class Ledger:
 
 def line_of(index: str, output: str | None) -> bytes:
     """Return the ledger's line for an output."""
-    return orjson.dumps({index: output}, option=orjson.OPT_APPEND_NEWLINE)
+    return jsontext.dump({index: output}) + b"\n"
 
 
 def lock_path(path: Path) -> Path:

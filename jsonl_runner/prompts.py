@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from . import jsontext
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -91,7 +93,7 @@ class Composer:
                 if replacement is not None:
                     body.setdefault(replacement, value)
         body["messages"] = messages_of(record)
-        data = orjson.dumps(body)
+        data = jsontext.dump(body)
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0
         tokens = len(data) // _BYTES_PER_TOKEN + (limit if isinstance(limit, int) else 0)
         return Request(data, max(1, tokens), model)

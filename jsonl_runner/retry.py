@@ -6,12 +6,10 @@ The classes follow the provider's status, `error.code` and `error.type`
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from . import jsontext
 from .attempts import Answer, AttemptError, Kind, Reply, Verdict
 from .limits import exhausted_reset, rate_limits, retry_after
 
@@ -46,31 +44,6 @@ _REFUSED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unkno
 _ENDPOINT_CODES = frozenset({"url", "tls"})
 
 
-def parse_json(data: bytes) -> Any:
-    """Return JSON from outside; a lone surrogate in a text becomes U+FFFD.
-
-    A model cut off in the middle of an emoji sends half a surrogate pair. orjson refuses that,
-    and UTF-8 cannot hold it, but the answer around it was paid for.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return _mended(json.loads(data))
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
-    return value
-
-
 def classify(reply: Reply, wall: float) -> Verdict:
     """Return what an HTTP answer to a chat completion means.
 
@@ -98,7 +71,7 @@ def classify(reply: Reply, wall: float) -> Verdict:
 def _error_object(body: bytes) -> dict[str, Any]:
     """Return the error in an answer as code, type, message, param; empty where there is none."""
     try:
-        data = parse_json(body)
+        data = jsontext.load(body)
     except ValueError:
         text = body[:_MAX_MESSAGE].decode("utf-8", "replace")
         return {"message": "an HTML page, not the API's JSON" if _is_html(body) else text}
@@ -156,7 +129,7 @@ def _one_line(text: object) -> str:
 def _read_answer(body: bytes) -> Verdict:
     """Return what a 200 means: success is a choice with something in it, nothing less."""
     try:
-        data = parse_json(body)
+        data = jsontext.load(body)
     except ValueError:
         if _is_html(body):
             message = "a web page came instead of the API's JSON: check api_base"
@@ -204,7 +177,7 @@ def _text_of(message: dict[str, Any]) -> str | None:
     if isinstance(content, str) and content.strip():
         return content
     if message.get("tool_calls"):
-        return orjson.dumps(message["tool_calls"]).decode()
+        return jsontext.dump(message["tool_calls"]).decode()
     return None
 
 

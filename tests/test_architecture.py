@@ -15,7 +15,17 @@ PACKAGE = Path(__file__).parent.parent / "jsonl_runner"
 
 #: A room may import rooms on lower floors only: never its own floor, never above.
 FLOORS = [
-    {"errors", "clock", "secret", "indexes", "attempts", "backoff", "concurrency", "simulator"},
+    {
+        "errors",
+        "clock",
+        "secret",
+        "indexes",
+        "attempts",
+        "backoff",
+        "concurrency",
+        "jsontext",
+        "simulator",
+    },
     {"limits", "buckets", "records", "appendfile", "atomic", "signals"},
     {"config", "prompts", "summary", "survey", "retry", "breaker"},
     {"ledger", "calllog", "keys", "transport"},

@@ -1,0 +1,52 @@
+"""JSON that may hold half an emoji.
+
+A model cut off in the middle of an emoji sends half a surrogate pair, and Python texts may hold one
+too. orjson refuses it and UTF-8 cannot hold it, but the text around it was paid for: it becomes
+U+FFFD.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+
+def load(data: bytes) -> Any:
+    """Return JSON from outside, mended.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if b"\\ud" not in data.lower():
+            raise
+        try:
+            return _mended(json.loads(data))
+        except RecursionError:  # nested deeper than anybody means to
+            raise error from None
+
+
+def dump(value: Any) -> bytes:
+    """Return a value as JSON, mended.
+
+    Raises:
+        TypeError: it holds what JSON cannot.
+    """
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_mended(value))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return value
