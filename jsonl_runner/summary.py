@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .records import Outcome
 
-#: Reasons and rows that are listed one by one; more are counted.
+#: Rows that are listed one by one; more are counted.
 _LISTED = 20
 
 
@@ -24,6 +24,10 @@ class Failure:
     count: int
     example: str
     message: str
+
+    def line(self, code: str) -> str:
+        """Return it for people."""
+        return f"failed, {code}: {self.count:,}, e.g. index {self.example}: {self.message}"
 
 
 @dataclass
@@ -144,19 +148,18 @@ class RunSummary:
             )
         if self.cut_off:
             lines.append(f"{self.cut_off:,} outputs end at max_tokens (finish_reason length)")
-        for code, failure in sorted(self.failures.items(), key=lambda item: -item[1].count):
+        by_count = sorted(self.failures.items(), key=lambda item: -item[1].count)
+        lines += [failure.line(code) for code, failure in by_count]
+        lines += [f"not usable {row}" for row in self.bad_rows[:_LISTED]]
+        if len(self.bad_rows) > _LISTED:
+            lines.append(f"not usable: {len(self.bad_rows) - _LISTED:,} rows more")
+        if self.changed:
+            more = ", …" if len(self.changed) > _LISTED else ""
             lines.append(
-                f"failed, {code}: {failure.count:,}, e.g. index {failure.example}: "
-                f"{failure.message}"
+                f"changed since they were answered: {len(self.changed):,} rows (index "
+                f"{', '.join(self.changed[:_LISTED])}{more})"
             )
-        lines += _listed("not usable", self.bad_rows)
-        lines += _listed("changed since it was answered (--redo-changed): index", self.changed)
         return lines
-
-
-def _listed(what: str, items: list[str]) -> list[str]:
-    more = [f"… and {len(items) - _LISTED:,} more"] if len(items) > _LISTED else []
-    return [f"{what} {item}" for item in items[:_LISTED]] + more
 
 
 def _whole(value: object) -> int:

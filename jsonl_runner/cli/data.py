@@ -76,9 +76,7 @@ def _print_status(found: Status) -> None:
         f"rows {found.rows:,}: done {found.done:,}, failed {found.failed:,}, left {found.left:,}"
     )
     for code, failure in found.failures.items():
-        click.echo(
-            f"failed, {code}: {failure.count:,}, e.g. index {failure.example}: {failure.message}"
-        )
+        click.echo(failure.line(code))
     cost = f", cost {found.cost:.4f}" if found.cost is not None else ""
     click.echo(
         f"calls {found.calls:,}; tokens {found.tokens.prompt:,} in, "
