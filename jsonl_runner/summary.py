@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .records import Outcome
 
-#: Rows that are listed one by one; more are counted.
+#: Changed rows that are named; more are counted.
 _LISTED = 20
 
 
@@ -150,9 +150,7 @@ class RunSummary:
             lines.append(f"{self.cut_off:,} outputs end at max_tokens (finish_reason length)")
         by_count = sorted(self.failures.items(), key=lambda item: -item[1].count)
         lines += [failure.line(code) for code, failure in by_count]
-        lines += [f"not usable {row}" for row in self.bad_rows[:_LISTED]]
-        if len(self.bad_rows) > _LISTED:
-            lines.append(f"not usable: {len(self.bad_rows) - _LISTED:,} rows more")
+        lines += [f"not usable {row}" for row in self.bad_rows]
         if self.changed:
             more = ", …" if len(self.changed) > _LISTED else ""
             lines.append(
