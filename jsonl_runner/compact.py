@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .appendfile import LineReader, read_lines
 from .atomic import replacing
 from .errors import InputError
-from .indexes import IndexMap
+from .indexes import IndexMap, IndexSet
 from .ledger import Damage, entries_of, line_of, locked, parse_line
 from .records import BadRow, RowReader, open_input
 
@@ -86,7 +86,7 @@ def _keep_damaged(ledger: Path, numbers: set[int]) -> None:
 
 
 def _ordered(ledger: Path, winners: IndexMap, order: Path | None) -> Iterator[bytes]:
-    written = IndexMap()
+    written = IndexSet()
     if order is not None:
         lines = LineReader(ledger)
         with contextlib.closing(lines), open_input(order) as stream:
@@ -94,16 +94,13 @@ def _ordered(ledger: Path, winners: IndexMap, order: Path | None) -> Iterator[by
                 if isinstance(row, BadRow):
                     continue
                 place = winners.get(row["index"])
-                if place is not None and written.get(row["index"]) is None:
-                    written.set(row["index"], 1)
-                    output = parse_line(lines.line_at(place >> 1))[row["index"]]
-                    yield line_of(row["index"], output)
+                if place is not None and written.add(row["index"]):
+                    yield line_of(*parse_line(lines.line_at(place >> 1)))
     for offset, line in read_lines(ledger):
         try:
-            entries = parse_line(line)
+            index, output = parse_line(line)
         except ValueError:
             continue  # damaged, and kept beside; or a torn tail, which a run would cut off
-        for index, output in entries.items():
-            place = winners.get(index)
-            if place is not None and place >> 1 == offset and written.get(index) is None:
-                yield line_of(index, output)
+        place = winners.get(index)
+        if place is not None and place >> 1 == offset and index not in written:
+            yield line_of(index, output)

@@ -28,12 +28,21 @@ if TYPE_CHECKING:
     from .records import Outcome
 
 
+#: What every line of a ledger begins with.
+_BEGINNING = b'{"'
+
+
 class Damage(NamedTuple):
-    """A line of the ledger that cannot be read."""
+    """A line of the ledger that cannot be read.
+
+    Attributes:
+        foreign: whether it cannot even be a line of a ledger that was damaged.
+    """
 
     file: str
     line: int
     reason: str
+    foreign: bool
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}; its row counts as not done"
@@ -58,19 +67,20 @@ class Scan:
     tail: bytes = b""
 
 
-def parse_line(line: bytes) -> dict[str, Any]:
-    """Return a ledger line's entries by index.
+def parse_line(line: bytes) -> tuple[str, Any]:
+    """Return a ledger line's index and output.
 
     Raises:
         ValueError: it is no ledger line.
     """
     try:
-        entries = orjson.loads(line)
+        entry = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error})") from None
-    if not isinstance(entries, dict) or not entries:
+    if not isinstance(entry, dict) or len(entry) != 1:
         raise ValueError('not a ledger line ({"<index>": output})')
-    return entries
+    ((index, output),) = entry.items()
+    return index, output
 
 
 def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, bool]]:
@@ -78,18 +88,36 @@ def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, boo
 
     Lines that cannot be read are added to `damage`. A last line without its newline counts only
     if it is whole.
+
+    Raises:
+        LedgerError: the file is no ledger at all: it has lines, and none of them can ever have
+            been one.
     """
+    entries = 0
+    foreign = False
     for number, (offset, line) in enumerate(read_lines(path), 1):
         if line.isspace():
             continue
         try:
-            entries = parse_line(line)
+            index, output = parse_line(line)
         except ValueError as error:
+            is_foreign = _is_json(line) or not line.startswith(_BEGINNING[: len(line)])
+            foreign = foreign or is_foreign
             if line.endswith(b"\n"):
-                damage.append(Damage(str(path), number, str(error)))
+                damage.append(Damage(str(path), number, str(error), is_foreign))
             continue
-        for index, output in entries.items():
-            yield offset, index, output is not None
+        entries += 1
+        yield offset, index, output is not None
+    if foreign and not entries:
+        raise LedgerError(f"{path}: this file is no ledger; name another output")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def scan(path: Path) -> Scan:

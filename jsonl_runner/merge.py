@@ -121,7 +121,7 @@ def _joined(
             continue
         index = row["index"]
         offset = outputs.get(index)
-        output = None if offset is None else parse_line(lines.line_at(offset)).get(index)
+        output = None if offset is None else parse_line(lines.line_at(offset))[1]
         summary.rows += 1
         summary.without_output += output is None
         joined = {

@@ -6,7 +6,6 @@ The only room that holds a ledger open. Everything is written by the thread that
 from __future__ import annotations
 
 import contextlib
-import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NoReturn
 
@@ -103,7 +102,8 @@ def run(
     shown = progress(job.name, quiet=job.quiet, clock=clock)
     with contextlib.ExitStack() as stack:
         if job.data is None:
-            stream = stdin or sys.stdin.buffer
+            # Not sys.stdin: a thread that waits in it for ever would make Python abort at its end.
+            stream = stdin or open(0, "rb", closefd=False)  # noqa: SIM115
         else:
             stream = stack.enter_context(open_input(job.data))
         ledger = Ledger(job.output, job.fsync)

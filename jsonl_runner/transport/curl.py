@@ -120,7 +120,10 @@ class CurlTransport:
             fault = watch.fault
             if fault is not None:
                 raise TransportError(fault.code, fault.message, connected=True) from None
-            connected = curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
+            if curl.getinfo(pycurl.HTTP_CONNECTCODE) not in {0, 200}:
+                number = pycurl.E_COULDNT_RESOLVE_PROXY  # the proxy would not let us through
+            # Nothing was sent: then the server cannot have seen, done or billed anything.
+            connected = curl.getinfo(pycurl.REQUEST_SIZE) > 0
             raise translate(number, text, self._settings, connected=connected) from None
         finally:
             body = watch.end()
