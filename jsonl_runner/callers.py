@@ -44,7 +44,11 @@ class ChatCaller:
             reply = self._transport.post(CHAT_PATH, request.body, key)
         except TransportError as error:
             return classify_failure(error)
-        return classify(reply, self._clock.wall())
+        try:
+            return classify(reply, self._clock.wall())
+        except Exception as error:  # noqa: BLE001  # one odd answer must not end a night's run
+            message = f"the answer cannot be read ({type(error).__name__}: {error})"
+            return Verdict(Kind.TRANSIENT, "unreadable", message)
 
     def correct(self, request: Request, verdict: Verdict) -> tuple[bool, str | None]:
         """Leave out or rename a parameter the model refuses."""

@@ -39,7 +39,8 @@ def dump(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
-        return orjson.dumps(_mended(value))
+        # Slower, but it knows whole numbers above 64 bits too.
+        return json.dumps(_mended(value), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _mended(value: Any) -> Any:

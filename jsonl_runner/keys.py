@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .secret import Secret
 
 
+#: Seconds. A shorter wait is how a paced run goes, no news.
+_WORTH_SAYING_S = 1.0
+
+
 class Lease:
     """The right to make one call with one key."""
 
@@ -190,6 +194,8 @@ class Rotator:
         self._ready: list[tuple[int, int, int, Key]] = []  # (-room, number, version, key)
         self._resting: list[tuple[float, int, int, Key]] = []  # (until, number, version, key)
         self._endpoint = Breaker()
+        #: Keys that are not retired.
+        self._usable = len(self._keys)
         for key in self._keys:
             self._file(key, now)
 
@@ -208,6 +214,8 @@ class Rotator:
         """
         with self._turn, self._changed:
             while not stop.requested:
+                if self._usable == 0:
+                    raise NoUsableKeyError(self._all_retired())
                 now = self._clock.now()
                 wait_s = self._endpoint.wait_s(now)
                 if wait_s == 0:
@@ -240,8 +248,6 @@ class Rotator:
             self._endpoint.admitted()
             self._file(key, now)
             return lease
-        if all(key.retired for key in self._keys):
-            raise NoUsableKeyError(self._all_retired())
         return None
 
     def _file(self, key: Key, now: float) -> None:
@@ -279,6 +285,7 @@ class Rotator:
             if verdict.kind is Kind.RATE_LIMITED:
                 self._cool(lease, verdict, now)
             elif verdict.kind in {Kind.KEY_FINISHED, Kind.NO_MODEL}:
+                self._usable -= key.retired is None
                 key.retired = f"{verdict.code}: {verdict.message}"
             elif verdict.kind in {Kind.TRANSIENT, Kind.UNREACHABLE}:
                 self._endpoint.failed(verdict, self._rng, now)
@@ -341,9 +348,14 @@ class Rotator:
             ready = states.count("ready")
             cooling = states.count("cooling")
             waiting_for = self._endpoint.waiting_for(now)
-            if not waiting_for and cooling and not ready:
-                soonest = min(k.cooling_until for k in self._keys if not k.retired) - now
-                waiting_for = f"all {cooling} keys are cooling, next ready in {in_words(soonest)}"
+            resting = [until for until, _, version, key in self._resting if version == key.version]
+            if not waiting_for and self._usable and len(resting) == self._usable:
+                wait_s = min(resting) - now
+                if wait_s >= _WORTH_SAYING_S:
+                    what = "at their limit" if ready else "cooling"
+                    waiting_for = (
+                        f"all {self._usable} keys are {what}, next ready in {in_words(wait_s)}"
+                    )
             return KeysView(
                 ready,
                 cooling,

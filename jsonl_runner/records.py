@@ -187,6 +187,8 @@ def check_params(params: object) -> None:
         raise ValueError(f"must be an object, not {_kind(params)}")
     if params.get("stream"):
         raise ValueError("cannot hold stream: the ledger takes whole answers")
+    if not isinstance(params.get("model", ""), str):
+        raise ValueError(f"cannot hold a model that is {_kind(params['model'])}")
     if params.get("n") not in (None, 1):
         raise ValueError("cannot hold n above 1: it would pay for answers the ledger cannot hold")
     if "messages" in params:

@@ -34,6 +34,7 @@ _FINISHED_CODES = frozenset(
     }
 )
 _FINISHED_TYPES = frozenset({"insufficient_quota", "billing_error", "authentication_error"})
+_ERROR_STATUS = re.compile("[45][0-9][0-9]")
 _LIMIT_REACHED = re.compile(r"_(spend|usage)_limit_")
 _RATE_CODES = frozenset({"rate_limit_exceeded", "slow_down"})
 _RATE_TYPES = frozenset({"rate_limit_error", "overloaded_error"})
@@ -159,9 +160,9 @@ def _error_in_200(error: object) -> Verdict:
     """Gateways put an upstream's error into a 200, some with its status as the code."""
     fields = error if isinstance(error, dict) else {"message": error}
     code = str(fields.get("code") or "")
-    status = int(code) if code.isdigit() and 400 <= int(code) < 600 else 500
-    verdict = _classify_error(status, fields)
-    if not code.isdigit():
+    is_status = _ERROR_STATUS.fullmatch(code) is not None
+    verdict = _classify_error(int(code) if is_status else 500, fields)
+    if not is_status:
         verdict.message = verdict.message.replace("HTTP 500", "an error inside HTTP 200", 1)
     if verdict.kind is Kind.WRONG_ENDPOINT:  # the path was right, or there were no 200
         verdict.kind = Kind.TRANSIENT

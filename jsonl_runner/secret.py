@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MIN_SECRET_LENGTH = 8
 
 #: `user:password@` of a proxy address.
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 
 
 class Secret:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from .records import Record
     from .secret import Redactor
 
-#: Unresolvable names in a row, at the start of a run, that show a wrong address and no bad moment.
-_DNS_TRIES = 3
+#: Failures to connect that a wrong address brings at once, and a bad moment rarely.
+_NO_SUCH_PLACE = frozenset({"dns", "tls_handshake", "proxy"})
+#: So many of them before anything has succeeded show a wrong address.
+_PLACE_TRIES = 3
 
 
 class Caller(Protocol):
@@ -71,7 +73,7 @@ class Worker:
         self._note = note
         self._rng = rng
         self._proven = False  # an attempt has succeeded: the address and the model are right
-        self._unresolved = 0
+        self._no_place = 0
 
     def __call__(self, record: Record) -> Outcome | None:
         """Return what came of a Record; None when the run stops before it is known."""
@@ -152,9 +154,9 @@ class Worker:
                 verdict.kind = Kind.TRANSIENT
             elif verdict.code.startswith("http_") or verdict.code == "unknown_url":
                 verdict.message += ": check api_base"
-        elif verdict.code == "dns" and not self._proven:
-            self._unresolved += 1
-            if self._unresolved >= _DNS_TRIES:
+        elif verdict.code in _NO_SUCH_PLACE and not self._proven:
+            self._no_place += 1
+            if self._no_place >= _PLACE_TRIES:
                 verdict.kind = Kind.WRONG_ENDPOINT
 
     def _finish(self, outcome: Outcome, verdict: Verdict) -> Outcome:

@@ -8,6 +8,7 @@ thread looks once a second; shutting the socket down ends the call at once, on e
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import weakref
@@ -59,6 +60,14 @@ class Watch:
         self._checked_size = 0
         self.running = False
         self.fault: Fault | None = None
+
+    def has_died(self) -> bool:
+        """Return whether the kept connection was ended by the other side while it lay idle.
+
+        libcurl looks only once a second; servers that keep connections for five seconds would
+        cost a retry each time.
+        """
+        return bool(self._sockets) and _readable(self._sockets)
 
     def begin(self) -> None:
         """Note the start of a call."""
@@ -122,6 +131,16 @@ class Watch:
                 with contextlib.suppress(OSError):
                     duplicate.shutdown(socket.SHUT_RDWR)
                 duplicate.close()
+
+
+def _readable(sockets: set[int]) -> bool:
+    """Return whether anything, such as the end, has come in on an idle connection."""
+    if not hasattr(select, "poll"):  # Windows, whose select has no limit of 1,024
+        return bool(select.select(sockets, (), (), 0)[0])
+    poll = select.poll()
+    for number in sockets:
+        poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Watchdog:

@@ -7,6 +7,7 @@ waits; a single watchdog thread ends answers that begin and then stall.
 
 from __future__ import annotations
 
+import io
 import os
 import ssl
 import sys
@@ -64,7 +65,11 @@ class CurlTransport:
         """Send JSON; see `Transport.post`."""
         handle = self._handle()
         handle.curl.setopt(pycurl.POST, 1)
-        handle.curl.setopt(pycurl.POSTFIELDS, body)
+        # Read once and not seekable: libcurl would send a body that it still has a second time, on
+        # its own, when a kept connection ends before the answer. The server may have seen the
+        # first, and billed it; whether to try again is not for the transport to decide.
+        handle.curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
+        handle.curl.setopt(pycurl.READFUNCTION, io.BytesIO(body).read)
         return self._perform(handle, path, key)
 
     def get(self, path: str, key: str) -> Reply:
@@ -112,6 +117,7 @@ class CurlTransport:
         curl.setopt(pycurl.HTTPHEADER, self._request_headers(key))
         headers: list[bytes] = []
         curl.setopt(pycurl.HEADERFUNCTION, headers.append)
+        curl.setopt(pycurl.FRESH_CONNECT, int(watch.has_died()))
         watch.begin()
         try:
             curl.perform()

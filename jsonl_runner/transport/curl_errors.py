@@ -34,8 +34,9 @@ _TLS = {
     pycurl.E_USE_SSL_FAILED,
 }
 _RESET = {pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR}
-#: `E_GOT_NOTHING`: closed before a byte of the answer; `E_WEIRD_SERVER_REPLY`: no HTTP in it.
-_CUT_OFF = {pycurl.E_PARTIAL_FILE, pycurl.E_GOT_NOTHING}
+#: `E_GOT_NOTHING`, `E_SEND_FAIL_REWIND`: closed before a byte of the answer, on a new connection
+#: and on a kept one.
+_CUT_OFF = {pycurl.E_PARTIAL_FILE, pycurl.E_GOT_NOTHING, pycurl.E_SEND_FAIL_REWIND}
 
 
 def translate(

@@ -1,0 +1,262 @@
+"""Files of whole lines: grown, cut, read back, whatever the disk does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jsonl_runner.appendfile import (
+    SYNC_EVERY_S,
+    AppendFile,
+    FsyncPolicy,
+    LineReader,
+    read_lines,
+    torn_tail,
+)
+from jsonl_runner.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+POLICIES: Sequence[FsyncPolicy] = ("always", "group", "off")
+#: Longer than a block and a window of the readers.
+LONG = b"x" * (2 * 1024 * 1024 + 7)
+LINES = st.lists(
+    st.binary(max_size=9).map(lambda line: line.replace(b"\n", b"")) | st.just(b"y" * 70_000),
+    max_size=8,
+)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_is_appended_is_there_at_once(tmp_path: Path, policy: FsyncPolicy) -> None:
+    """Another reader sees each group of lines as soon as it is appended, behind the old ones."""
+    path = tmp_path / "f"
+    path.write_bytes(b"old\n")
+    file = AppendFile(path, policy)
+    for number in range(3):
+        file.append(b"a%d\nb\n" % number)
+        assert path.read_bytes() == b"old\n" + b"".join(b"a%d\nb\n" % n for n in range(number + 1))
+    file.close()
+    assert path.read_bytes().count(b"\n") == 7
+
+
+def test_cut_shortens_and_appending_goes_on_there(tmp_path: Path) -> None:
+    """After a cut the next line stands behind what was kept."""
+    path = tmp_path / "f"
+    path.write_bytes(b"one\ntwo\nthr")
+    file = AppendFile(path, "off")
+    file.cut(4)
+    file.append(b"2\n")
+    file.close()
+    assert path.read_bytes() == b"one\n2\n"
+
+
+def test_a_file_into_which_nothing_came_is_not_left(tmp_path: Path) -> None:
+    """A file it has made is removed again when it is empty; one that was there stays."""
+    (tmp_path / "old").touch()
+    for name in ("new", "old"):
+        AppendFile(tmp_path / name, "group").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("folder", "Is a directory"), ("none/f", "No such file or directory"), ("f/x", "Not a")],
+)
+def test_a_place_where_no_file_can_be(tmp_path: Path, name: str, says: str) -> None:
+    """The error names the path and the system's reason."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "f").touch()
+    with pytest.raises(LedgerError, match=says) as caught:
+        AppendFile(tmp_path / name, "off")
+    assert str(caught.value).startswith(f"{tmp_path / name}: cannot be written (")
+    assert caught.value.exit_code == 4
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from jsonl_runner.appendfile import AppendFile
+from jsonl_runner.errors import LedgerError
+
+file = AppendFile(Path(sys.argv[1]), sys.argv[2])
+file.append(b"first\\n")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    file.append(b"second\\nthird\\nfourth\\n")
+except LedgerError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+file.append(b"last\\n")
+file.close()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [(6, b"first\n"), (8, b"first\n"), (13, b"first\nsecond\n"), (24, b"first\nsecond\nthird\n")],
+)
+def test_a_short_write_leaves_whole_lines(tmp_path: Path, room: int, kept: bytes) -> None:
+    """What fits stays up to its last whole line; the error says what to do; it can go on."""
+    path = tmp_path / "f"
+    words = [sys.executable, "-c", LIMITED, str(path), "group", str(room)]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
+    assert result.stdout.startswith(f"{path}: cannot be written (File too large); make room and")
+    assert path.read_bytes() == kept + b"last\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.xfail(
+    strict=True,
+    reason="appendfile.AppendFile.append: where cutting back fails too (a device, a broken disk), "
+    "ftruncate's OSError takes the place of the LedgerError that tells the cause",
+)
+def test_a_disk_without_any_room() -> None:
+    """The first write that fails is an error at once."""
+    file = AppendFile(Path("/dev/full"), "off")
+    with pytest.raises(LedgerError, match="No space left on device"):
+        file.append(b"line\n")
+
+
+#: Prints how often the system was asked to force the file onto the disk; a profiler watches.
+COUNTING = """
+import sys, threading, time
+from pathlib import Path
+from jsonl_runner.appendfile import AppendFile
+
+calls = []
+
+def watch(_frame, event, called):
+    if event == "c_call" and called.__name__ in ("fdatasync", "fsync"):
+        calls.append(called)
+
+threading.setprofile(watch)
+sys.setprofile(watch)
+file = AppendFile(Path(sys.argv[1]), sys.argv[2])
+for number in range(20):
+    file.append(b"line\\n")
+before = len(calls)
+time.sleep(float(sys.argv[3]))
+later = len(calls)
+file.close()
+print(before, later, len(calls))
+"""
+
+
+def syncs(path: Path, policy: str, wait_s: float = 0.0) -> list[int]:
+    """Return the calls of fdatasync after 20 appends, after a wait, and after the end."""
+    words = [sys.executable, "-c", COUNTING, str(path), policy, str(wait_s)]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
+    return [int(number) for number in result.stdout.split()]
+
+
+def test_when_it_is_forced_onto_the_disk(tmp_path: Path) -> None:
+    """`always` with each group, `group` within a tenth of a second and at the end, `off` never."""
+    always, off = (syncs(tmp_path / name, name) for name in ("always", "off"))
+    assert always == [20, 20, 21]
+    assert off == [0, 0, 0]
+    appended, later, closed = syncs(tmp_path / "group", "group", 3 * SYNC_EVERY_S)
+    assert appended <= 1
+    assert later == 1
+    assert closed == 2
+
+
+def test_the_thread_that_forces_ends_with_the_file(tmp_path: Path) -> None:
+    """It is there after the first line, not before, and gone at once after the end."""
+    before = threading.active_count()
+    file = AppendFile(tmp_path / "f", "group")
+    assert threading.active_count() == before
+    file.append(b"x\n")
+    assert threading.active_count() == before + 1
+    file.close()
+    assert threading.active_count() == before
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of one file for all the examples of a property."""
+    return tmp_path_factory.mktemp("scratch") / "f"
+
+
+def lines_by_hand(content: bytes) -> list[tuple[int, bytes]]:
+    found, start = [], 0
+    while start < len(content):
+        end = content.find(b"\n", start) + 1 or len(content)
+        found.append((start, content[start:end]))
+        start = end
+    return found
+
+
+@given(lines=LINES, end=st.sampled_from([b"", b"\n"]))
+def test_every_line_is_found_with_its_place(scratch: Path, lines: list[bytes], end: bytes) -> None:
+    """For every file: its lines and where they begin, by reading on and by going to each."""
+    content = b"\n".join(lines) + end
+    path = scratch
+    path.write_bytes(content)
+    want = lines_by_hand(content)
+    assert list(read_lines(path)) == want
+    reader = LineReader(path)
+    for start, line in [*want, *reversed(want), *want[::2]]:
+        assert reader.line_at(start) == line.removesuffix(b"\n")
+    reader.close()
+    for start, _ in want[::3]:
+        assert list(read_lines(path, start)) == [item for item in want if item[0] >= start]
+
+
+@given(lines=LINES, tail=st.binary(max_size=9).map(lambda line: line.replace(b"\n", b"")))
+def test_the_torn_tail_is_what_stands_behind_the_last_newline(
+    scratch: Path, lines: list[bytes], tail: bytes
+) -> None:
+    """For every file: the byte after the last newline, and the rest."""
+    whole = b"".join(line + b"\n" for line in lines)
+    scratch.write_bytes(whole + tail)
+    assert torn_tail(scratch) == (len(whole), tail)
+
+
+def test_lines_longer_than_a_block(tmp_path: Path) -> None:
+    """A line of megabytes is read whole, in order, at random and as a tail."""
+    path = tmp_path / "f"
+    path.write_bytes(b"a\n" + LONG + b"\nb\n" + LONG)
+    places = [(0, b"a\n"), (2, LONG + b"\n"), (len(LONG) + 3, b"b\n"), (len(LONG) + 5, LONG)]
+    assert list(read_lines(path)) == places
+    reader = LineReader(path)
+    for start, line in (places[3], places[0], places[2], places[1], places[2]):
+        assert reader.line_at(start) == line.rstrip(b"\n")
+    reader.close()
+    assert torn_tail(path) == (len(LONG) + 5, LONG)
+
+
+def test_a_file_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
+    """To read lines of nothing brings none; to read single ones is an error."""
+    missing = tmp_path / "none"
+    assert list(read_lines(missing)) == []
+    assert torn_tail(missing) == (0, b"")
+    with pytest.raises(LedgerError, match="none: cannot be read"):
+        LineReader(missing)
+
+
+def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
+    """The error names the path."""
+    with pytest.raises(LedgerError, match="cannot be read"):
+        list(read_lines(tmp_path))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=IsADirectoryError,
+    reason="appendfile.torn_tail lets OSError through, so a call log that is a folder or may not "
+    "be read ends a run on standard input with a traceback",
+)
+def test_a_tail_that_cannot_be_read(tmp_path: Path) -> None:
+    """It is a LedgerError like all others."""
+    with pytest.raises(LedgerError):
+        torn_tail(tmp_path)

@@ -1,0 +1,174 @@
+"""The call log: what each Outcome cost and why it failed; never needed for a result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import expected, read_calls, read_ledger, row
+
+from jsonl_runner.calllog import CallLog, fingerprints, path_for, read
+from jsonl_runner.errors import LedgerError
+from jsonl_runner.records import Outcome, fingerprint_number
+
+if TYPE_CHECKING:
+    from support import Stage
+
+FIELDS = [
+    *("index", "status", "fingerprint", "code", "message", "attempts", "model", "finish_reason"),
+    *("usage", "cost", "latency_s", "key", "started", "ended"),
+]
+OUTCOME = Outcome(
+    "a",
+    "text",
+    attempts=3,
+    model="m",
+    finish_reason="stop",
+    usage={"prompt_tokens": 1},
+    latency_s=0.123456,
+    key="#1(…0001)",
+    fingerprint="00000000000000ff",
+    started=1.23456,
+    ended=2.0,
+    cost=0.5,
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "output.jsonl"
+
+
+def log(ledger: Path, *outcomes: Outcome) -> None:
+    calls = CallLog(ledger)
+    calls.append(outcomes)
+    calls.close()
+
+
+def indices(ledger: Path) -> list[str]:
+    return [entry["index"] for entry in read(ledger)]
+
+
+@pytest.mark.parametrize(
+    ("name", "log_name"),
+    [("o.jsonl", "o.calls.jsonl"), ("a.b.jsonl", "a.b.calls.jsonl"), ("out", "out.calls")],
+)
+def test_it_lies_beside_the_ledger(name: str, log_name: str) -> None:
+    """`output.calls.jsonl` for `output.jsonl`, in the same folder."""
+    assert path_for(Path("folder") / name) == Path("folder") / log_name
+
+
+def test_an_entry_tells_all_of_an_outcome(ledger: Path) -> None:
+    """One line an Outcome, with every field under its name, times rounded; no output text."""
+    log(ledger, OUTCOME, Outcome("b", None, code="empty_answer", message="nothing came"))
+    first, second = read(ledger)
+    assert list(first) == list(second) == FIELDS
+    assert first == {
+        "index": "a",
+        "status": "ok",
+        "fingerprint": "00000000000000ff",
+        "code": "ok",
+        "message": "",
+        "attempts": 3,
+        "model": "m",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 1},
+        "cost": 0.5,
+        "latency_s": 0.1235,
+        "key": "#1(…0001)",
+        "started": 1.235,
+        "ended": 2.0,
+    }
+    told = (second["status"], second["code"], second["message"])
+    assert told == ("failed", "empty_answer", "nothing came")
+
+
+def test_runs_append_to_it(ledger: Path) -> None:
+    """Each run's entries stand behind those of the runs before."""
+    log(ledger, Outcome("1", "x"))
+    log(ledger, Outcome("1", None), Outcome("2", "x"))
+    assert indices(ledger) == ["1", "1", "2"]
+
+
+def test_one_that_is_not_used_is_not_there(ledger: Path) -> None:
+    """To open and close it leaves no file; to read none brings no entries."""
+    CallLog(ledger).close()
+    assert not path_for(ledger).exists()
+    assert indices(ledger) == []
+    assert len(fingerprints(ledger)) == 0
+
+
+def test_every_torn_tail_is_cut_off(ledger: Path) -> None:
+    """For every byte at which the last line is cut off: the lines before and after it are whole."""
+    log(ledger, Outcome("1", "x"), Outcome("\N{SNOWMAN}", "x"))
+    content = path_for(ledger).read_bytes()
+    first = content.index(b"\n") + 1
+    for size in range(first, len(content)):
+        path_for(ledger).write_bytes(content[:size])
+        log(ledger, Outcome("3", "x"))
+        assert indices(ledger) == ["1", "3"]
+        assert path_for(ledger).read_bytes().startswith(content[:first])
+
+
+@given(st.lists(st.binary(max_size=20), max_size=3))
+def test_damaged_lines_are_passed_over(
+    tmp_path_factory: pytest.TempPathFactory, rubbish: list[bytes]
+) -> None:
+    """For every rubbish between its lines: the entries that are whole are read."""
+    ledger = tmp_path_factory.getbasetemp() / "rubbish.jsonl"
+    good = b'{"index": "good"}'
+    odd = [b"{}", b'{"index": 1}', b"[]", b'"index"', *rubbish]
+    path_for(ledger).write_bytes(b"\n".join([good, *odd, good]))
+    assert [index for index in indices(ledger) if index == "good"] == ["good", "good"]
+
+
+def test_fingerprints_are_those_of_the_last_output(ledger: Path) -> None:
+    """A failed call answers nothing; an entry without a fingerprint tells nothing."""
+    answer_1 = Outcome("1", "x", fingerprint="0000000000000001")
+    answer_2 = Outcome("1", "x", fingerprint="00000000000000ff")
+    failed = Outcome("1", None, fingerprint="00000000000000aa")
+    log(ledger, answer_1, answer_2, failed, Outcome("2", None, fingerprint="01"), Outcome("3", "x"))
+    found = fingerprints(ledger)
+    assert [found.get(index) for index in "123"] == [fingerprint_number("ff"), None, None]
+
+
+def test_a_folder_in_its_place_is_an_error(ledger: Path) -> None:
+    """The error names the path."""
+    path_for(ledger).mkdir()
+    with pytest.raises(LedgerError, match=r"output\.calls\.jsonl: cannot be read"):
+        list(read(ledger))
+
+
+def test_without_it_no_result_is_lost(stage: Stage) -> None:
+    """After it is deleted a rerun calls no row again, and merge needs it not."""
+    rows = [row(0), row(1), row(2, "[[fault:content_policy*1]]")]
+    stage.run(rows)
+    path_for(stage.output).unlink()
+    stage.simulator.journal.clear()
+    summary = stage.run()
+    assert (summary.skipped, summary.done, summary.changed) == (2, 1, [])
+    assert len(stage.simulator.journal.calls) == 1
+    assert read_ledger(stage.output) == {str(item["index"]): expected(item) for item in rows}
+    assert list(read_calls(stage.output)) == ["2"]
+
+
+def test_one_in_ruins_loses_no_result(stage: Stage) -> None:
+    """Rubbish in it stops no run and changes no row."""
+    stage.run([row(0), row(1)])
+    path_for(stage.output).write_bytes(b'\xff\x00{"index": 5}\n{"index": "0", "status": "ok"}\n[')
+    stage.simulator.journal.clear()
+    assert stage.run([row(0), row(1), row(2)]).skipped == 2
+    assert len(stage.simulator.journal.calls) == 1
+    assert indices(stage.output) == ["0", "2"]
+
+
+def test_a_key_is_told_by_its_label_only(stage: Stage) -> None:
+    """Position and last four characters, as the configuration numbers them."""
+    stage.run([row(number) for number in range(9)])
+    labels = {json.dumps(entry["key"], ensure_ascii=False) for entry in read(stage.output)}
+    assert labels <= {'"#1(…0001)"', '"#2(…0002)"'}
+    assert "sk-test" not in path_for(stage.output).read_text(encoding="utf-8")

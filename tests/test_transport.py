@@ -1,0 +1,357 @@
+"""What every transport promises (`transport.base`), on real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import KEYS
+
+from jsonl_runner.errors import TransportError
+from jsonl_runner.simulator import Simulator, answer_text
+from jsonl_runner.transport.base import MAX_REPLY_BYTES, TransportSettings
+from jsonl_runner.transport.curl import CurlTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jsonl_runner.transport.base import Transport
+
+    Open = Callable[..., Transport]
+
+CHAT = "/chat/completions"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+class Host:
+    """A server of one canned answer (None: it never answers); keeps what it was sent."""
+
+    def __init__(self, answer: bytes | None = OK) -> None:
+        self.answer = answer
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                self.requests.append(data)
+                if self.answer is not None:
+                    client.sendall(self.answer)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    found = Host()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def dial() -> Iterator[Open]:
+    """Return a function that makes a transport."""
+    with contextlib.ExitStack() as ends:
+
+        def make(base_url: str, **settings: Any) -> Transport:
+            transport = CurlTransport(TransportSettings(base_url, **{"timeout_s": 5, **settings}))
+            ends.callback(transport.close)
+            return transport
+
+        yield make
+
+
+def body(text: str) -> bytes:
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+
+
+def failure(transport: Transport, text: str = "hello") -> TransportError:
+    with pytest.raises(TransportError) as caught:
+        transport.post(CHAT, body(text), KEYS[0])
+    return caught.value
+
+
+def test_a_call_brings_status_headers_and_body(dial: Open, simulator: Simulator) -> None:
+    """Headers are found by their lower-case name; errors are answers like any other."""
+    transport = dial(simulator.base_url)
+    reply = transport.post(CHAT, body("hello"), KEYS[0])
+    assert reply.status == 200
+    assert (reply.header("x-request-id") or "").startswith("req_sim_")
+    assert reply.header("x-nothing") is None
+    text = json.loads(reply.body)["choices"][0]["message"]["content"]
+    assert text == answer_text(json.loads(body("hello")))
+    refused = transport.post(CHAT, body("[[fault:429]]"), KEYS[0])
+    assert (refused.status, refused.header("retry-after")) == (429, "1")
+    assert simulator.journal.calls[0].key == KEYS[0]
+
+
+def test_post_and_get_take_turns_on_one_connection(dial: Open, simulator: Simulator) -> None:
+    """What one call sets does not leak into the next."""
+    transport = dial(simulator.base_url)
+    for _ in range(2):
+        assert transport.post(CHAT, body("hello"), KEYS[0]).status == 200
+        models = transport.get("/models", KEYS[1])
+        assert models.status == 200
+        assert json.loads(models.body)["object"] == "list"
+    methods = [(call.method, call.key) for call in simulator.journal.calls]
+    assert methods == [("POST", KEYS[0]), ("GET", KEYS[1])] * 2
+
+
+def test_without_a_key_no_authorization_is_sent(dial: Open, host: Host) -> None:
+    """A server that checks no key gets none; the body is said to be JSON."""
+    dial(host.address).post(CHAT, b"{}", "")
+    head = host.requests[0].lower()
+    assert b"authorization" not in head
+    assert b"content-type: application/json" in head
+
+
+def test_a_long_body_asks_for_no_permission(dial: Open, host: Host) -> None:
+    """No `Expect: 100-continue`: servers that do not know it cost a second a call."""
+    host.answer = None
+    with pytest.raises(TransportError):
+        dial(host.address, timeout_s=0.3).post(CHAT, b"x" * 2_000_000, KEYS[0])
+    assert b"expect:" not in b"".join(host.requests).lower()
+    assert sum(map(len, host.requests)) > 2_000_000
+
+
+def test_a_connection_is_kept_for_the_next_call(dial: Open, host: Host) -> None:
+    """Twenty calls of one thread, with different keys, need one connection."""
+    transport = dial(host.address)
+    for number in range(20):
+        transport.post(CHAT, b"{}", KEYS[number % 2])
+    assert (len(host.requests), host.connections) == (20, 1)
+
+
+def test_threads_do_not_share_a_connection(dial: Open, simulator: Simulator) -> None:
+    """Eight threads at once: every call gets its own answer."""
+    simulator.settings = replace(simulator.settings, latency_s=0.02)
+    transport = dial(simulator.base_url)
+
+    def ask(number: int) -> bool:
+        asked = body(f"row {number}")
+        reply = transport.post(CHAT, asked, KEYS[0])
+        text = json.loads(reply.body)["choices"][0]["message"]["content"]
+        return bool(text == answer_text(json.loads(asked)))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(64)))
+    assert simulator.journal.max_in_flight == 8
+
+
+def test_a_connection_that_died_while_idle_costs_nothing(dial: Open, simulator: Simulator) -> None:
+    """The server was restarted between two calls: the second one does not notice."""
+    transport = dial(simulator.base_url)
+    transport.post(CHAT, body("one"), KEYS[0])
+    simulator.stop()
+    simulator.start()
+    assert transport.post(CHAT, body("two"), KEYS[0]).status == 200
+
+
+@pytest.mark.parametrize("fault", ["close", "reset"])
+def test_one_post_is_one_request(dial: Open, simulator: Simulator, fault: str) -> None:
+    """A request that the server has read and dropped is not sent again behind our back."""
+    transport = dial(simulator.base_url)
+    transport.post(CHAT, body("warm up"), KEYS[0])
+    simulator.journal.clear()
+    with contextlib.suppress(TransportError):
+        transport.post(CHAT, body(f"[[fault:{fault}*1]]"), KEYS[0])
+    assert len(simulator.journal.calls) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_never_followed(
+    dial: Open, host: Host, simulator: Simulator, status: int
+) -> None:
+    """The key goes to the configured address and nowhere else."""
+    target = f"location: {simulator.base_url}{CHAT}"
+    host.answer = f"HTTP/1.1 {status} X\r\n{target}\r\ncontent-length: 0\r\n\r\n".encode()
+    reply = dial(host.address).post(CHAT, body("hello"), KEYS[0])
+    assert reply.status == status
+    assert simulator.journal.calls == []
+
+
+def test_an_endless_answer_is_cut_off(dial: Open, simulator: Simulator) -> None:
+    """80 MB of text: refused at the bound, and the next call is fine."""
+    transport = dial(simulator.base_url)
+    error = failure(transport, "[[fault:huge]]")
+    assert (error.code, error.connected) == ("too_large", True)
+    assert f"{MAX_REPLY_BYTES // 2**20} MiB" in str(error)
+    assert transport.post(CHAT, body("hello"), KEYS[0]).status == 200
+
+
+@pytest.mark.parametrize("fault", ["stall", "drip"])
+def test_an_answer_that_does_not_go_on_is_ended(
+    dial: Open, simulator: Simulator, fault: str
+) -> None:
+    """Half an answer, or a byte now and then: ended after body_timeout, not after timeout."""
+    transport, before = dial(simulator.base_url, body_timeout_s=0.3), time.monotonic()
+    error = failure(transport, f"[[fault:{fault}]]")
+    assert (error.code, error.connected) == ("stalled", True)
+    assert 0.2 < time.monotonic() - before < 2
+    assert transport.post(CHAT, body("hello"), KEYS[0]).status == 200
+
+
+def test_blanks_are_a_sign_of_life_and_no_beginning(dial: Open, simulator: Simulator) -> None:
+    """A second of newlines before the answer is no stall, however short body_timeout is."""
+    reply = dial(simulator.base_url, body_timeout_s=0.3).post(
+        CHAT, body("[[fault:whitespace]]"), KEYS[0]
+    )
+    assert reply.status == 200
+    assert json.loads(reply.body)["choices"]
+
+
+def test_a_slow_model_is_not_a_stall(dial: Open, simulator: Simulator) -> None:
+    """The time until an answer begins is no business of body_timeout."""
+    simulator.settings = replace(simulator.settings, latency_s=0.6)
+    transport = dial(simulator.base_url, body_timeout_s=0.1)
+    assert transport.post(CHAT, body("hello"), KEYS[0]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [("hang", "timeout"), ("close", "cut_off"), ("truncated", "cut_off"), ("reset", "reset")],
+)
+def test_what_breaks_after_the_request_was_sent(
+    dial: Open, simulator: Simulator, fault: str, code: str
+) -> None:
+    """The server may have billed it: `connected` says so."""
+    transport, before = dial(simulator.base_url, timeout_s=0.3), time.monotonic()
+    error = failure(transport, f"[[fault:{fault}]]")
+    assert (error.code, error.connected) == (code, True)
+    assert str(error)
+    assert time.monotonic() - before < 1
+
+
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def deaf_port() -> Iterator[str]:
+    """A port whose queue is full: connections to it hang (Linux drops what does not fit)."""
+    with contextlib.ExitStack() as ends:
+        listener = ends.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = ends.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_no_connection_says_so() -> None:
+    """Refused, unresolvable, no answer to a SYN: `connected` is false, the code tells which."""
+    with deaf_port() as deaf, contextlib.ExitStack() as ends:
+        found = []
+        for address in (closed_port(), "http://api.invalid", deaf):
+            transport = CurlTransport(TransportSettings(address, connect_timeout_s=0.2))
+            ends.callback(transport.close)
+            error = failure(transport)
+            found.append((error.code, error.connected))
+    assert found == [("refused", False), ("dns", False), ("connect_timeout", False)]
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "words"),
+    [
+        (closed_port(), "refused", "127.0.0.1"),
+        ("http://api.invalid/v1", "dns", "api.invalid cannot be resolved"),
+        ("nonsense://host/v1", "url", "check api_base"),
+    ],
+)
+def test_why_there_is_no_connection(dial: Open, address: str, code: str, words: str) -> None:
+    """The code is for programs, the message says where it was tried and what to check."""
+    error = failure(dial(address))
+    assert error.code == code
+    assert words in str(error)
+    assert KEYS[0] not in str(error)
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["new connection", "kept connection"])
+def test_an_abort_ends_hanging_calls(dial: Open, simulator: Simulator, *, warm: bool) -> None:
+    """Eight calls that would hang for minutes end at once, and later ones do not begin."""
+    transport = dial(simulator.base_url, timeout_s=60)
+    together = threading.Barrier(8)
+
+    def hang(_: int) -> str:
+        if warm:
+            transport.post(CHAT, body("hello"), KEYS[0])
+        together.wait(5)
+        return failure(transport, "[[fault:hang]]").code
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = pool.map(hang, range(8))
+        while simulator.journal.count(fault="hang") < 8:
+            time.sleep(0.01)
+        asked = time.monotonic()
+        transport.abort()
+        assert list(calls) == ["aborted"] * 8
+        assert time.monotonic() - asked < 1
+    assert failure(transport).code == "aborted"
+    assert simulator.journal.count(fault="hang") == 8
+
+
+def test_an_abort_ends_a_call_that_is_still_connecting(dial: Open) -> None:
+    """A firewall that swallows the SYN does not hold up the second Ctrl-C."""
+    with deaf_port() as deaf, ThreadPoolExecutor(1) as pool:
+        transport = dial(deaf, timeout_s=60, connect_timeout_s=60)
+        call = pool.submit(failure, transport)
+        time.sleep(0.1)
+        assert not call.done()
+        asked = time.monotonic()
+        transport.abort()
+        assert call.result(5).code == "aborted"
+        assert time.monotonic() - asked < 1
+
+
+def test_a_configured_proxy_is_used(dial: Open, host: Host) -> None:
+    """The call goes to the proxy, which is told the whole address."""
+    transport = dial("http://api.invalid/v1", proxy=host.address)
+    assert transport.post(CHAT, b"{}", KEYS[0]).status == 200
+    assert host.requests[0].startswith(b"POST http://api.invalid/v1/chat/completions HTTP/1.1")
+
+
+def test_a_configured_proxy_serves_loopback_too(dial: Open, host: Host) -> None:
+    """Who names a proxy means it, even for 127.0.0.1."""
+    dial(closed_port(), proxy=host.address).post(CHAT, b"{}", KEYS[0])
+    assert host.requests[0].startswith(b"POST http://127.0.0.1:")
+
+
+def test_the_proxy_of_the_environment(
+    dial: Open, host: Host, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used for the world and not for this machine."""
+    monkeypatch.setenv("http_proxy", host.address)
+    assert dial(simulator.base_url).post(CHAT, body("hello"), KEYS[0]).status == 200
+    assert host.requests == []
+    dial("http://api.invalid/v1").post(CHAT, b"{}", KEYS[0])
+    assert host.requests[0].startswith(b"POST http://api.invalid/v1/chat/completions")
+
+
+def test_a_proxy_that_does_not_exist_is_named_without_its_password(dial: Open) -> None:
+    """The fault is the proxy's, not the API's; its login stays secret."""
+    error = failure(dial("http://api.example/v1", proxy="http://me:hunter22@proxy.invalid:3128"))
+    assert error.code == "proxy"
+    assert "proxy.invalid" in str(error)
+    assert "hunter22" not in str(error)
+    assert "hunter22" not in repr(TransportSettings("x", proxy="http://me:hunter22@p"))
