@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import filelock
-import orjson
 
 from . import jsontext
 from .appendfile import AppendFile, FsyncPolicy, read_lines, torn_tail
@@ -74,8 +73,8 @@ def parse_line(line: bytes) -> tuple[str, Any]:
         ValueError: it is no ledger line.
     """
     try:
-        entry = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        entry = jsontext.load(line)
+    except ValueError as error:
         raise ValueError(f"not JSON ({error})") from None
     if not isinstance(entry, dict) or len(entry) != 1:
         raise ValueError('not a ledger line ({"<index>": output})')
@@ -114,8 +113,8 @@ def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, boo
 
 def _is_json(line: bytes) -> bool:
     try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
+        jsontext.load(line)
+    except ValueError:
         return False
     return True
 

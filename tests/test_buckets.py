@@ -137,12 +137,6 @@ def drive(server: Server, *, latency_s: float = 1.0, concurrency: int = 64) -> N
         send(lease)
 
 
-TOO_SMALL = pytest.mark.xfail(
-    strict=True,
-    reason="a bucket of one request: more than half of the calls are refused, 50-66 % of the rate",
-)
-
-
 @pytest.mark.parametrize("retry_after", [True, False], ids=["told", "untold"])
 @pytest.mark.parametrize(
     ("dialect", "per_minute", "burst"),
@@ -156,8 +150,6 @@ TOO_SMALL = pytest.mark.xfail(
         ("window", 600, 600),
         ("minute", 600, 10),
         ("minute", 60, 10),
-        pytest.param("full", 60, 1, marks=TOO_SMALL),
-        pytest.param("next", 60, 1, marks=TOO_SMALL),
     ],
 )
 def test_announced_limits_are_used_and_kept(
@@ -169,6 +161,19 @@ def test_announced_limits_are_used_and_kept(
     allowed = per_minute * MINUTES + burst
     assert server.served >= 0.8 * allowed, (server.served, allowed)
     assert server.refused <= 0.08 * server.served, (server.refused, server.served)
+
+
+@pytest.mark.parametrize("dialect", ["full", "next"])
+def test_a_bucket_of_one_request_is_used_though_not_well(dialect: str) -> None:
+    """With no room for jitter at all, the work still goes on at 45 % of the rate or more.
+
+    Known and accepted: a call sent exactly in time arrives too early every other time. To wait
+    longer after refusals was measured; it cost larger buckets more than it brought this one.
+    """
+    server = Server(dialect, 1.0, 1, retry_after=True)
+    drive(server)
+    assert server.served >= 0.45 * 60 * MINUTES
+
 
 
 @pytest.mark.parametrize("per_minute", [6, 60, 500, 6000])
