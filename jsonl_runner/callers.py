@@ -45,10 +45,13 @@ class ChatCaller:
         except TransportError as error:
             return classify_failure(error)
         try:
-            return classify(reply, self._clock.wall())
+            verdict = classify(reply, self._clock.wall())
         except Exception as error:  # noqa: BLE001  # one odd answer must not end a night's run
             message = f"the answer cannot be read ({type(error).__name__}: {error})"
             return Verdict(Kind.TRANSIENT, "unreadable", message)
+        if verdict.answer is not None and verdict.answer.usage is not None:
+            self._composer.learn(request, verdict.answer.usage)
+        return verdict
 
     def correct(self, request: Request, verdict: Verdict) -> tuple[bool, str | None]:
         """Leave out or rename a parameter the model refuses."""

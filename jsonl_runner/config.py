@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from . import jsontext
 from .errors import ConfigError
 from .records import check_params
-from .secret import Secret, without_login
+from .secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -117,8 +117,12 @@ def _read_file(path: Path) -> dict[str, Any]:
             try:
                 data = yaml.safe_load(text)
             except yaml.YAMLError as error:
-                where = " ".join(str(error).split())
-                raise ConfigError(f"{path}: not valid YAML: {where}") from None
+                # Never its whole text: that quotes the file, and so the keys in it.
+                mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
+                line = f":{mark.line + 1}" if mark else ""
+                raise ConfigError(
+                    f"{path}{line}: not valid YAML: {problem or 'odd text'}"
+                ) from None
         else:
             data = json.loads(text)
     except json.JSONDecodeError as error:
@@ -217,9 +221,9 @@ def _address(value: object) -> str:
         raise ValueError(f"must be an address, not {value!r}")
     base = value.strip().rstrip("/")
     if not base.startswith(("http://", "https://")) or "//" not in base or base.endswith(":/"):
-        raise ValueError(f"must begin with http:// or https://, got {without_login(value)!r}")
+        raise ValueError("must begin with http:// or https://")
     if any(char.isspace() for char in base):
-        raise ValueError(f"must hold no blanks, got {without_login(value)!r}")
+        raise ValueError("must hold no blanks")
     return base.removesuffix("/chat/completions")
 
 

@@ -230,6 +230,8 @@ def lock(path: Path) -> filelock.BaseFileLock:
     try:
         held.acquire()
     except filelock.Timeout:
+        if not lock_file.exists():  # a folder that takes no files looks like contention to filelock
+            raise LedgerError(f"{lock_file}: cannot be made; name another output") from None
         raise LedgerLockedError(
             f"{path}: another run is writing it ({_holder(lock_file)}); wait for it or stop it"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,12 +26,24 @@ _RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max
 _DROPPED = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
 
 
+#: Weight of the newest answer in the running mean of what answers add to their prompts.
+_NEWEST = 1 / 16
+
+
 class Request(NamedTuple):
-    """A request ready to be sent: its body, a rough size in tokens, its model."""
+    """A request ready to be sent.
+
+    Attributes:
+        body: the JSON.
+        tokens: what it is expected to use, answer included.
+        model: the model it asks for.
+        size: what is known of its tokens beforehand: the prompt, and `max_tokens` if given.
+    """
 
     body: bytes
     tokens: int
     model: str
+    size: int = 1
 
 
 def messages_of(record: Record) -> list[dict[str, Any]]:
@@ -77,6 +90,9 @@ class Composer:
         self._model = model
         self._params = dict(params)
         self._lock = threading.Lock()
+        #: What calls use, as a multiple of their `size`.
+        self._factor = 1.0
+        self._answers = 0
         #: model -> parameter -> its replacement, None to leave it out. Replaced whole, so that
         #: readers need no lock.
         self._corrections: dict[str, dict[str, str | None]] = {}
@@ -95,8 +111,18 @@ class Composer:
         body["messages"] = messages_of(record)
         data = jsontext.dump(body)
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0
-        tokens = len(data) // _BYTES_PER_TOKEN + (limit if isinstance(limit, int) else 0)
-        return Request(data, max(1, tokens), model)
+        size = max(1, len(data) // _BYTES_PER_TOKEN + (limit if isinstance(limit, int) else 0))
+        return Request(data, math.ceil(size * self._factor), model, size)
+
+    def learn(self, request: Request, usage: Mapping[str, Any]) -> None:
+        """Take note of what a call used, so that the next ones are expected to use as much."""
+        used = usage.get("total_tokens")
+        if isinstance(used, int) and used > 0:
+            # Two threads may overwrite each other's step; the mean does not mind. Never below what
+            # is known beforehand: providers book max_tokens when they admit a request.
+            self._answers += 1
+            step = max(1.0, used / request.size) - self._factor
+            self._factor += step * max(_NEWEST, 1 / self._answers)
 
     def correct(self, request: Request, param: str) -> tuple[bool, str | None]:
         """Take note that the model refused `param` in this request.

@@ -248,11 +248,6 @@ def test_a_merge_with_another_ledger(files: Stage) -> None:
     assert "would overwrite other.jsonl; name another" in error
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="ledger.Ledger takes any file for a ledger: it appends to it, and cuts its last line "
-    "off as torn where that lacks a newline",
-)
 @pytest.mark.parametrize("text", ["my notes\nof the year", '{\n  "settings": 1\n}\n'])
 def test_a_file_that_is_no_ledger_is_left_alone(files: Stage, text: str) -> None:
     """An existing file without one ledger line in it is refused as output, exit 4, untouched."""

@@ -175,7 +175,6 @@ def test_a_bucket_of_one_request_is_used_though_not_well(dialect: str) -> None:
     assert server.served >= 0.45 * 60 * MINUTES
 
 
-
 @pytest.mark.parametrize("per_minute", [6, 60, 500, 6000])
 @pytest.mark.parametrize("kind", ["requests", "tokens"])
 def test_a_configured_limit_is_kept_and_used(kind: str, per_minute: int) -> None:

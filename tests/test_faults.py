@@ -142,21 +142,7 @@ def test_a_lasting_fault_of_a_row_is_a_null_with_its_reason(
     assert summary.failures[fate.code].message == entry["message"]
 
 
-SENT_AGAIN_BY_LIBCURL = pytest.mark.xfail(
-    strict=True,
-    reason="transport/curl.py: libcurl itself sends a request again when a kept connection closes "
-    "without a byte of an answer, unseen by max_retries, call log, key limits and cooldowns",
-)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("429", "401", "500", "malformed", "truncated"),
-        pytest.param("close", marks=SENT_AGAIN_BY_LIBCURL),
-        pytest.param("reset", marks=SENT_AGAIN_BY_LIBCURL),
-    ],
-)
+@pytest.mark.parametrize("kind", ["429", "401", "500", "malformed", "truncated", "close", "reset"])
 def test_no_call_is_made_behind_the_books(stage: Stage, clock: FakeClock, kind: str) -> None:
     """The calls that reached the server are those the call log counts: each may be billed."""
     stage.run(rows_with(f"{kind}*1"), clock=clock, **PATIENCE)

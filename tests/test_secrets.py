@@ -134,14 +134,8 @@ def test_a_proxy_that_is_written_wrongly(stage: Stage, proxy: str) -> None:
 @pytest.mark.parametrize(
     "base",
     [
-        pytest.param(
-            f"http://user:{PASSWORD}@no-such-host.invalid/v1",
-            marks=pytest.mark.xfail(strict=True, reason="cli/run.py _describe prints api_base raw"),
-        ),
-        pytest.param(
-            f"user:{PASSWORD}@host/v1",
-            marks=pytest.mark.xfail(strict=True, reason="without_login misses it without ://"),
-        ),
+        f"http://user:{PASSWORD}@no-such-host.invalid/v1",
+        f"user:{PASSWORD}@host/v1",
         f"ftp://user:{PASSWORD}@host/v1",
         f"http://user:{PASSWORD}@ho st/v1",
     ],
@@ -154,11 +148,6 @@ def test_a_password_in_the_address(stage: Stage, base: str) -> None:
     assert_all_clean(stage, result)
 
 
-YAML_SHOWS_CONTEXT = pytest.mark.xfail(
-    strict=True, reason="config._read_file prints PyYAML's excerpt of the file, keys and all"
-)
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -167,8 +156,8 @@ YAML_SHOWS_CONTEXT = pytest.mark.xfail(
         ("c.json", f'{{"api_keys": {{"mine": "{KEYS[0]}"}}}}'),
         ("d.json", f'{{"api_keys": ["{KEYS[0]}"], "proxy": "user:{PASSWORD}@host"}}'),
         ("e.json", f'{{"api_keys": ["{KEYS[0]}", "{KEYS[0]}"], "threads": "x"}}'),
-        pytest.param("f.yaml", f"api_keys: [{KEYS[0]}, {{{KEYS[1]}", marks=YAML_SHOWS_CONTEXT),
-        pytest.param("g.yaml", f"api_keys: {KEYS[0]}: {KEYS[1]}", marks=YAML_SHOWS_CONTEXT),
+        pytest.param("f.yaml", f"api_keys: [{KEYS[0]}, {{{KEYS[1]}"),
+        pytest.param("g.yaml", f"api_keys: {KEYS[0]}: {KEYS[1]}"),
     ],
 )
 def test_keys_and_passwords_in_a_broken_configuration(stage: Stage, name: str, text: str) -> None:

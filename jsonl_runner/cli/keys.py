@@ -13,6 +13,7 @@ from .options import (
     console_options,
     json_option,
     load_config,
+    place_of,
     print_json,
     say,
 )
@@ -53,7 +54,7 @@ def check(as_json: bool, **options: Any) -> int:
         for line in checks:
             click.echo(_line(line))
     working = sum(check.state in {"works", "cooling"} for check in checks)
-    say(f"{working} of {len(checks)} keys work with {config.model} at {config.api_base}")
+    say(f"{working} of {len(checks)} keys work with {config.model} at {place_of(config)}")
     return 0 if working else EXIT_STOPPED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from typing import NoReturn
@@ -49,6 +50,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         result = cli.main(prog_name="jsonl-runner", standalone_mode=False)
     except click.ClickException as error:
         command = (

@@ -101,6 +101,13 @@ def load_config(config_path: Path | None, overrides: Mapping[str, Any]) -> Confi
     return load(config_path, overrides)
 
 
+def place_of(config: Config) -> str:
+    """Return the address of the API as it may be shown."""
+    from ..secret import without_login  # noqa: PLC0415
+
+    return without_login(config.api_base)
+
+
 def say(text: str) -> None:
     """Tell the user a line on stderr, unless told to be quiet."""
     if not console.quiet:

@@ -16,6 +16,7 @@ from .options import (
     console_options,
     json_option,
     load_config,
+    place_of,
     print_json,
     say,
 )
@@ -134,7 +135,7 @@ def _simulated() -> Iterator[dict[str, Any]]:
 def _describe(config: Config) -> None:
     labels = ", ".join(key.label for key in config.api_keys[:10])
     more = f" and {len(config.api_keys) - 10} more" if len(config.api_keys) > 10 else ""
-    say(f"model {config.model} at {config.api_base}; keys {labels or 'none'}{more}")
+    say(f"model {config.model} at {place_of(config)}; keys {labels or 'none'}{more}")
     say(f"parameters {dict(config.params)}; retries {config.max_retries}; threads {config.threads}")
 
 
