@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .assembly import assemble
 from .clock import Clock, Stop, SystemClock
 from .engines.local import LocalEngine
+from .guards import Guards
 from .progress import progress
 from .signals import stopping
 from .summary import RunSummary
@@ -48,7 +49,10 @@ def answer(
     crew = assemble(
         config, clock=clock, stop=stop, note=shown.say, function=function, rows=len(records)
     )
+    for note in (*config.notes, *crew.notes):
+        shown.say(f"note: {note}")
     summary = RunSummary(rows=len(records))
+    guards = Guards(config, clock, stop, shown.say)
     outcomes: dict[str, Outcome] = {}
     engine = LocalEngine(crew.work, threads=crew.threads, stop=stop)
     try:
@@ -56,7 +60,10 @@ def answer(
             for group in groups:
                 summary.add(group)
                 outcomes.update((outcome.index, outcome) for outcome in group)
-                shown.show(summary, crew.rotator.view())
+                guards.counted(summary)
+                keys = crew.rotator.view()
+                guards.tick(keys)
+                shown.show(summary, keys)
     finally:
         shown.close(summary, crew.rotator.view())
         crew.close()

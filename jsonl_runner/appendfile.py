@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Literal
@@ -75,7 +76,10 @@ class AppendFile:
             self._write(data)
         except OSError as error:
             whole = data.rfind(b"\n", 0, self._end - start) + 1
-            self.cut(start + whole)
+            # Where even that fails, the first error is still the one to tell; what is torn is cut
+            # back when the file is opened again.
+            with contextlib.suppress(OSError):
+                self.cut(start + whole)
             raise self._error(error) from None
         if self._fsync == "always":
             self._sync_now()
@@ -166,17 +170,24 @@ def read_lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def torn_tail(path: Path) -> tuple[int, bytes]:
-    """Return the byte after a file's last newline, and what stands behind it."""
-    if not path.exists():
-        return 0, b""
-    start = path.stat().st_size
+    """Return the byte after a file's last newline, and what stands behind it.
+
+    Raises:
+        LedgerError: the file cannot be read.
+    """
     tail = b""
-    with path.open("rb") as stream:
-        while start and b"\n" not in tail:
-            step = min(start, 64 * 1024)
-            start -= step
-            stream.seek(start)
-            tail = stream.read(step) + tail
+    try:
+        if not path.exists():
+            return 0, b""
+        start = path.stat().st_size
+        with path.open("rb") as stream:
+            while start and b"\n" not in tail:
+                step = min(start, _WINDOW)
+                start -= step
+                stream.seek(start)
+                tail = stream.read(step) + tail
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
     whole = tail.rfind(b"\n") + 1
     return start + whole, tail[whole:]
 

@@ -21,12 +21,13 @@ from .worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .attempts import Answer
     from .clock import Clock, Stop
     from .records import Record
 
     #: What may stand in for the provider: takes a Record and a key, returns the output. It is made
     #: from the caller that it stands in for, and may use that.
-    Function = Callable[[Record, str], str | None]
+    Function = Callable[[Record, str], str | Answer]
     FunctionMaker = Callable[[ChatCaller], Function]
 
 #: What the books call the one key of a function that needs none.

@@ -91,6 +91,8 @@ class Verdict:
         retry_after_s: seconds the provider asks to wait, None when it does not say.
         param: the parameter a REFUSED_PARAM is about.
         limits: what the headers say about the key's limits.
+        of_server: whether a TRANSIENT failure says something about the server; an exception in a
+            user's function does not.
     """
 
     kind: Kind
@@ -100,6 +102,7 @@ class Verdict:
     retry_after_s: float | None = None
     param: str | None = None
     limits: RateLimits | None = None
+    of_server: bool = True
 
 
 class AttemptError(Exception):

@@ -62,11 +62,11 @@ class FunctionCaller:
     """Calls a function of the user's instead of a provider.
 
     Args:
-        function: takes a Record and a key, returns the output.
+        function: takes a Record and a key, returns the output, or an Answer with what it cost.
         clock: tells the present, for headers of an SDK's errors.
     """
 
-    def __init__(self, function: Callable[[Record, str], str | None], clock: Clock) -> None:
+    def __init__(self, function: Callable[[Record, str], str | Answer], clock: Clock) -> None:
         self._function = function
         self._clock = clock
 
@@ -80,10 +80,11 @@ class FunctionCaller:
             output = self._function(record, key)
         except Exception as error:  # noqa: BLE001  # the user's code may raise anything
             return classify_exception(error, self._clock.wall())
-        if not isinstance(output, str):
-            message = f"the function returned {type(output).__name__}, not a text"
-            return Verdict(Kind.ROW_FAULT, "no_text", message)
-        return Verdict(Kind.OK, answer=Answer(output, None, None, None))
+        answer = output if isinstance(output, Answer) else Answer(output, None, None, None)
+        if not isinstance(answer.text, str):
+            message = f"the function returned {type(answer.text).__name__}, not a text"
+            return Verdict(Kind.ROW_FAULT, "no_text", message, answer._replace(text=None))
+        return Verdict(Kind.OK, answer=answer)
 
     def correct(self, _request: Request, _verdict: Verdict) -> tuple[bool, str | None]:
         """Return that nothing can be corrected: the function builds its own requests."""

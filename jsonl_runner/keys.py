@@ -288,7 +288,8 @@ class Rotator:
                 self._usable -= key.retired is None
                 key.retired = f"{verdict.code}: {verdict.message}"
             elif verdict.kind in {Kind.TRANSIENT, Kind.UNREACHABLE}:
-                self._endpoint.failed(verdict, self._rng, now)
+                if verdict.of_server:
+                    self._endpoint.failed(verdict, self._rng, now)
             else:
                 key.refusals = 0 if lease.number > key.rested_number else key.refusals
                 key.concurrency.succeeded(lease.position)

@@ -220,7 +220,7 @@ def classify_exception(error: Exception, wall: float) -> Verdict:
     message = f"{type(error).__name__}: {_one_line(error)}"
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
-        return Verdict(Kind.TRANSIENT, type(error).__name__, message)
+        return Verdict(Kind.TRANSIENT, type(error).__name__, message, of_server=False)
     fields = {name: getattr(error, name, None) for name in ("code", "type", "param")}
     verdict = _classify_error(status, {**fields, "message": str(error)})
     headers = getattr(getattr(error, "response", None), "headers", None)

@@ -18,8 +18,8 @@ from .errors import (
     JsonlRunnerError,
     LedgerError,
     RunInterruptedError,
-    RunStoppedError,
 )
+from .guards import Guards
 from .ledger import Ledger, lock_path
 from .progress import Progress, progress
 from .records import BadRow, RowReader, open_input
@@ -37,16 +37,6 @@ if TYPE_CHECKING:
     from .config import Config
     from .keys import KeysView
     from .records import Record
-
-#: So many rows at the start, all failed for one reason, mean that all will: stop before the rest
-#: is paid for.
-_ALIKE_ROWS = 20
-#: Seconds by which the longest call may outlast `stall_timeout`: a run of calls that are all
-#: allowed to take an hour has not stalled within the hour.
-_STALL_MARGIN_S = 60.0
-
-
-_STOPPING, _AGAIN = "stopping:", "Ctrl-C again ends now"
 
 
 @dataclass(frozen=True)
@@ -150,8 +140,8 @@ class _Run:
         self._stop = Stop()
         self._summary = RunSummary()
         self._name = "standard input" if job.data is None else str(job.data)
-        self._moved_at = self._started = clock.now()
-        self._told: set[str] = set()
+        self._started = clock.now()
+        self._told = False
 
     def go(self, function: FunctionMaker | None) -> RunSummary:
         for note in (*self._config.notes, *self._ledger.notes):
@@ -250,22 +240,23 @@ class _Run:
 
     def _loop(self, crew: Crew, records: Iterator[Record], calllog: CallLog) -> None:
         engine = LocalEngine(crew.work, threads=crew.threads, stop=self._stop)
-        self._started = self._moved_at = self._clock.now()
+        self._started = self._clock.now()
+        guards = Guards(self._config, self._clock, self._stop, self._shown.say)
         shown_at = float("-inf")
         with contextlib.closing(engine.outcomes(records)) as groups:
             for group in groups:
                 if group:
                     self._ledger.append(group)
-                    done = self._summary.done
                     self._summary.add(group)
                     calllog.append(group)
-                    self._check_alike()
-                    if self._summary.done > done:
-                        self._moved_at = self._clock.now()
+                    guards.counted(self._summary)
                 now = self._clock.now()
                 if now - shown_at >= TICK_S:
                     shown_at = now
-                    self._tick(crew, now)
+                    keys = crew.rotator.view()
+                    guards.tick(keys)
+                    self._shown.show(self._summary, keys)
+                    self._tell_stopping(keys)
         reason = self._stop.reason
         if reason is not None and not (self._complete and isinstance(reason, RunInterruptedError)):
             raise reason
@@ -274,38 +265,11 @@ class _Run:
     def _complete(self) -> bool:
         return self._summary.left == 0
 
-    def _tick(self, crew: Crew, now: float) -> None:
-        """Show how it goes, and look whether it still goes."""
-        keys = crew.rotator.view()
-        if keys.trouble and keys.trouble not in self._told:
-            self._told.add(keys.trouble)
-            self._shown.say(f"trouble: {keys.trouble}")
-        self._shown.show(self._summary, keys)
-        if not self._stop.requested:
-            self._check_stalled(now, keys)
-        elif _STOPPING not in self._told and isinstance(self._stop.reason, RunInterruptedError):
-            self._told.add(_STOPPING)
-            self._shown.say(f"{_STOPPING} {keys.in_flight} calls in flight may finish; {_AGAIN}")
-
-    def _check_alike(self) -> None:
-        summary = self._summary
-        if summary.done == 0 and summary.failed >= _ALIKE_ROWS and len(summary.failures) == 1:
-            ((code, failure),) = summary.failures.items()
-            self._stop.request(
-                RunStoppedError(
-                    f"the first {failure.count} rows all failed alike ({code}: {failure.message}); "
-                    "stopped before the rest"
-                )
-            )
-
-    def _check_stalled(self, now: float, keys: KeysView) -> None:
-        if keys.calls == 0:
-            self._moved_at = now
-        limit = max(self._config.stall_timeout, self._config.timeout + _STALL_MARGIN_S)
-        if now - self._moved_at > limit:
-            why = keys.trouble or keys.waiting_for or "calls went out and none came back with one"
-            self._stop.request(
-                RunStoppedError(f"no output for {limit:g} s (stall_timeout), so stopped: {why}")
+    def _tell_stopping(self, keys: KeysView) -> None:
+        if not self._told and isinstance(self._stop.reason, RunInterruptedError):
+            self._told = True
+            self._shown.say(
+                f"stopping: {keys.in_flight} calls in flight may finish; Ctrl-C again ends now"
             )
 
     def _fail(self, error: JsonlRunnerError) -> NoReturn:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import config as settings
 from .answering import answer
-from .attempts import AttemptError, Kind
+from .attempts import Answer, AttemptError, Kind
 from .errors import ConfigError, JsonlRunnerError, RunInterruptedError
 from .merge import merge
 from .prompts import texts_of
 from .records import Record
 from .runner import Job, run
+from .summary import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -193,9 +194,10 @@ class ParallelToolkit:
 
     def parallel_api(self, data: Mapping[_Index, Prompt]) -> dict[_Index, str | None]:
         """Return the model's text for each prompt, None where there is none, in the same order."""
-        records = [_record(str(index), prompt) for index, prompt in data.items()]
+        # By position: 1 and "1" are two keys of a mapping, and one index.
+        records = [_record(str(place), prompt) for place, prompt in enumerate(data.values())]
         outcomes = self._answer(records, quiet=self._quiet)
-        return {index: outcomes[str(index)].output for index in data}
+        return {index: outcomes[str(place)].output for place, index in enumerate(data)}
 
     def _answer(self, records: list[Record], *, quiet: bool) -> dict[str, Outcome]:
         try:
@@ -229,24 +231,45 @@ def _function_of(
 
 
 def _generating(model: OpenAIModel, chat: ChatCaller) -> Function:
-    def function(record: Record, key: str) -> str:
+    def function(record: Record, key: str) -> Answer:
+        answers: list[Answer] = []
+
         def call(instruction: str, text: str) -> str:
-            return _one_call(chat, Record(record.index, instruction, text), key)
+            asked = Record(record.index, instruction, text, params=record.params)
+            answers.append(_one_call(chat, asked, key))
+            return answers[-1].text or ""
 
         token = _call_of_row.set(call)
         try:
-            return model.generate(*texts_of(record))
+            output = model.generate(*texts_of(record))
         finally:
             _call_of_row.reset(token)
+        if not answers:
+            return Answer(output, None, None, None)
+        return answers[-1]._replace(text=output, usage=_usage_of(answers))
 
     return function
 
 
-def _one_call(chat: ChatCaller, record: Record, key: str) -> str:
+def _one_call(chat: ChatCaller, record: Record, key: str) -> Answer:
     while True:
         request = chat.prepare(record)
         verdict = chat.attempt(record, request, key)
-        if verdict.kind is Kind.OK and verdict.answer is not None and verdict.answer.text:
-            return verdict.answer.text
+        if verdict.kind is Kind.OK and verdict.answer is not None:
+            return verdict.answer
         if verdict.kind is not Kind.REFUSED_PARAM or not chat.correct(request, verdict)[0]:
             raise AttemptError(verdict)
+
+
+def _usage_of(answers: list[Answer]) -> dict[str, Any] | None:
+    """Return what several calls for one row used together."""
+    if len(answers) == 1:
+        return answers[0].usage
+    tokens = Tokens()
+    for answer_ in answers:
+        tokens.add(answer_.usage)
+    return {
+        "prompt_tokens": tokens.prompt,
+        "completion_tokens": tokens.completion,
+        "total_tokens": tokens.total,
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jsonl_runner.appendfile import (
@@ -115,11 +115,6 @@ def test_a_short_write_leaves_whole_lines(tmp_path: Path, room: int, kept: bytes
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-@pytest.mark.xfail(
-    strict=True,
-    reason="appendfile.AppendFile.append: where cutting back fails too (a device, a broken disk), "
-    "ftruncate's OSError takes the place of the LedgerError that tells the cause",
-)
 def test_a_disk_without_any_room() -> None:
     """The first write that fails is an error at once."""
     file = AppendFile(Path("/dev/full"), "off")
@@ -197,6 +192,7 @@ def lines_by_hand(content: bytes) -> list[tuple[int, bytes]]:
 
 
 @given(lines=LINES, end=st.sampled_from([b"", b"\n"]))
+@settings(deadline=None)  # disks have slow moments
 def test_every_line_is_found_with_its_place(scratch: Path, lines: list[bytes], end: bytes) -> None:
     """For every file: its lines and where they begin, by reading on and by going to each."""
     content = b"\n".join(lines) + end
@@ -213,6 +209,7 @@ def test_every_line_is_found_with_its_place(scratch: Path, lines: list[bytes], e
 
 
 @given(lines=LINES, tail=st.binary(max_size=9).map(lambda line: line.replace(b"\n", b"")))
+@settings(deadline=None)  # disks have slow moments
 def test_the_torn_tail_is_what_stands_behind_the_last_newline(
     scratch: Path, lines: list[bytes], tail: bytes
 ) -> None:
@@ -250,12 +247,6 @@ def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
         list(read_lines(tmp_path))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=IsADirectoryError,
-    reason="appendfile.torn_tail lets OSError through, so a call log that is a folder or may not "
-    "be read ends a run on standard input with a traceback",
-)
 def test_a_tail_that_cannot_be_read(tmp_path: Path) -> None:
     """It is a LedgerError like all others."""
     with pytest.raises(LedgerError):

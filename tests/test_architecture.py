@@ -29,7 +29,7 @@ FLOORS = [
     {"limits", "buckets", "records", "appendfile", "atomic", "signals"},
     {"config", "prompts", "summary", "survey", "retry", "breaker"},
     {"ledger", "calllog", "keys", "transport"},
-    {"worker", "callers", "progress", "merge", "compact", "status"},
+    {"worker", "callers", "progress", "guards", "merge", "compact", "status"},
     {"engines"},
     {"assembly"},
     {"runner", "answering", "keycheck"},

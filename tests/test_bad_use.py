@@ -226,9 +226,9 @@ def test_wrong_words(files: Stage, words: list[str], says: str) -> None:
         ("c.json", '{\n"model": "x",\n}', "c.json:3: not valid JSON: "),
         ("c.json", "[1]", "c.json: must hold an object with settings"),
         ("c.json", "", "c.json:1: not valid JSON: "),
-        ("c.yaml", "a: [1\nb: {", "c.yaml: not valid YAML: "),
+        ("c.yaml", "a: [1\nb: {", "c.yaml:2: not valid YAML: "),
         ("c.yaml", "just words", "c.yaml: must hold an object with settings"),
-        ("c.yaml", "a: b: c", "c.yaml: not valid YAML: "),
+        ("c.yaml", "a: b: c", "c.yaml:1: not valid YAML: "),
     ],
 )
 def test_a_broken_configuration(files: Stage, name: str, content: str, says: str) -> None:

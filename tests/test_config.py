@@ -146,15 +146,13 @@ def test_argument_before_environment_before_file_before_default(tmp_path: Path, 
     path = write(tmp_path / "c.json", {name: file_value})
     env = {f"JSONL_RUNNER_{name.upper()}": str(env_value)}
     found = [
-        getattr(load(*sources), name)
-        for sources in (
-            (None, {name: None}, {}),
-            (path, {name: None}, {}),
-            (path, {name: None}, env),
-            (path, {name: value}, env),
-        )
+        load(None, {name: None}, {}),
+        load(path, {name: None}, {}),
+        load(path, {name: None}, env),
+        load(path, {name: value}, env),
     ]
-    assert found == [getattr(Config(), name), file_value, env_value, value]
+    wanted = [getattr(Config(), name), file_value, env_value, value]
+    assert [getattr(config, name) for config in found] == wanted
 
 
 def test_params_of_an_argument_add_to_those_of_the_file(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def check_opening(path: Path, content: bytes) -> None:
 
 
 @given(ENTRIES)
+@settings(deadline=None)  # disks have slow moments
 def test_what_is_appended_is_read_back(
     scratch: Path, entries: list[tuple[str, str | None]]
 ) -> None:
@@ -127,7 +128,7 @@ def test_every_cut_of_the_last_three_lines(scratch: Path) -> None:
 
 
 @given(entries=ENTRIES.filter(bool), at=st.floats(0, 1, exclude_max=True), byte=st.integers(1, 255))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_every_flipped_byte(
     scratch: Path, entries: list[tuple[str, str | None]], at: float, byte: int
 ) -> None:
@@ -151,6 +152,7 @@ def test_every_flipped_byte(
     ),
     st.sampled_from([b"\n", b"", b"\r\n"]),
 )
+@settings(deadline=None)  # disks have slow moments
 def test_every_mixture_of_lines(scratch: Path, lines: list[bytes], end: bytes) -> None:
     """For every mixture of good, odd and broken lines: opening succeeds and misses nothing."""
     check_opening(scratch, WHOLE + b"\n".join(lines) + end)
@@ -352,11 +354,6 @@ def test_half_an_emoji_does_not_spoil_a_line(tmp_path: Path) -> None:
     assert read_ledger(path) == {"0": "a\ufffd b", "1": "c"}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="ledger.parse_line reads with orjson: a line that Python's json wrote with half an "
-    "emoji in it counts as damaged, and its paid answer is called again; jsontext.load mends",
-)
 def test_half_an_emoji_of_another_writer_is_an_output(tmp_path: Path) -> None:
     """A ledger of the older toolkit, in ASCII, counts too."""
     path = tmp_path / "output.jsonl"

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import row, write_rows
 
@@ -201,6 +201,7 @@ def test_a_place_where_no_file_can_be(desk: Desk, name: str, says: str) -> None:
 
 
 @given(data=st.data())
+@settings(deadline=None)  # disks have slow moments
 def test_the_order_of_the_ledger_does_not_matter(scratch: Desk, data: st.DataObject) -> None:
     """For every permutation of a ledger, with nulls in between: the same merged file."""
     outputs = [(index, f"to {index}" * 40) for index in INDICES]
@@ -217,6 +218,7 @@ def test_the_order_of_the_ledger_does_not_matter(scratch: Desk, data: st.DataObj
     pairs=st.dictionaries(TEXTS.filter(bool), st.none() | TEXTS, min_size=1, max_size=6),
     more=st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=3),
 )
+@settings(deadline=None)  # disks have slow moments
 def test_every_text_comes_out_as_it_went_in(
     scratch: Desk, pairs: dict[str, str | None], more: dict[str, str]
 ) -> None:

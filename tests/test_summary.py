@@ -140,7 +140,7 @@ def test_the_lines_of_a_good_run() -> None:
 def test_the_lines_of_a_bad_run() -> None:
     """Failures, the most frequent first; what is left, cut off, not usable and changed."""
     summary = counted(
-        Outcome("1", None, code="rare", message="once"),
+        Outcome("1", None, code="odd", message="once"),
         Outcome("2", None, code="often", message="twice"),
         Outcome("3", None, code="often", message="again"),
         Outcome("4", "x", finish_reason="length"),
@@ -153,7 +153,7 @@ def test_the_lines_of_a_bad_run() -> None:
         "done 1, failed 3, had an output before 0, left 5  (1:40 min, 0.0 rows/s)",
         "1 outputs end at max_tokens (finish_reason length)",
         "failed, often: 2, e.g. index 2: twice",
-        "failed, rare: 1, e.g. index 1: once",
+        "failed, odd: 1, e.g. index 1: once",
         "not usable d.jsonl:7: not JSON",
         "changed since they were answered: 2 rows (index 5, 6)",
     ]

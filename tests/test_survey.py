@@ -78,9 +78,10 @@ def test_a_row_that_has_changed_is_named() -> None:
     known = answered(rows[0], rows[1])
     kept = look(content, "0", "1", "2", answered=known)
     assert (kept.changed, kept.skipped, kept.todo, kept.start) == (["1"], 3, 0, None)
-    redone = look(content, "0", "1", "2", answered=known, redo_changed=True)
+    old = {"answered": known, "nulls": index_set("1")}  # it was null before it had an output
+    redone = look(content, "0", "1", "2", **old, redo_changed=True)
     assert (redone.changed, redone.skipped, redone.todo) == (["1"], 2, 1)
-    assert redone.lines_before == 1
+    assert (redone.nulls, redone.lines_before) == ([], 1)
 
 
 def test_other_fields_and_the_order_of_fields_are_no_change() -> None:
