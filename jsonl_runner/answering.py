@@ -16,7 +16,7 @@ from .summary import RunSummary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .assembly import FunctionMaker
+    from .assembly import StandIn
     from .config import Config
     from .records import Outcome, Record
 
@@ -25,7 +25,7 @@ def answer(
     config: Config,
     records: Sequence[Record],
     *,
-    function: FunctionMaker | None = None,
+    function: StandIn | None = None,
     clock: Clock | None = None,
     name: str = "jsonl-runner",
     quiet: bool = False,
@@ -35,7 +35,7 @@ def answer(
     Args:
         config: the settings.
         records: with an index each that no other has.
-        function: makes what stands in for the provider.
+        function: stands in for the provider.
         clock: where the time comes from.
         name: stands before the progress bar.
         quiet: whether nothing is shown on the way.
@@ -62,7 +62,7 @@ def answer(
                 outcomes.update((outcome.index, outcome) for outcome in group)
                 guards.counted(summary)
                 keys = crew.rotator.view()
-                guards.tick(keys)
+                guards.tick(keys, idle=engine.idle)
                 shown.show(summary, keys)
     finally:
         shown.close(summary, crew.rotator.view())

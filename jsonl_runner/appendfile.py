@@ -154,14 +154,17 @@ def read_lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb", buffering=0) as stream:
             stream.seek(start)
-            rest = b""
+            parts: list[bytes] = []  # of a line whose end has not come yet
             while block := stream.read(_BLOCK):
-                lines = (rest + block).split(b"\n")
-                rest = lines.pop()
+                parts.append(block)
+                if b"\n" not in block:
+                    continue
+                lines = b"".join(parts).split(b"\n")
+                parts = [lines.pop()]
                 for line in lines:
                     yield start, line + b"\n"
                     start += len(line) + 1
-            if rest:
+            if rest := b"".join(parts):
                 yield start, rest
     except FileNotFoundError:
         return
@@ -181,11 +184,13 @@ def torn_tail(path: Path) -> tuple[int, bytes]:
             return 0, b""
         start = path.stat().st_size
         with path.open("rb") as stream:
-            while start and b"\n" not in tail:
-                step = min(start, _WINDOW)
+            block = b""
+            while start and b"\n" not in block:
+                step = min(start, _BLOCK)
                 start -= step
                 stream.seek(start)
-                tail = stream.read(step) + tail
+                block = stream.read(step)
+                tail = block + tail
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
     whole = tail.rfind(b"\n") + 1

@@ -25,13 +25,24 @@ if TYPE_CHECKING:
     from .clock import Clock, Stop
     from .records import Record
 
-    #: What may stand in for the provider: takes a Record and a key, returns the output. It is made
-    #: from the caller that it stands in for, and may use that.
+    #: Takes a Record and a key, returns the output.
     Function = Callable[[Record, str], str | Answer]
-    FunctionMaker = Callable[[ChatCaller], Function]
 
 #: What the books call the one key of a function that needs none.
-_NO_KEY = Secret("none", 1)
+_NO_KEY = Secret("", 1)
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A function of the user's in place of the provider.
+
+    Attributes:
+        make: returns it, from the caller that it stands in for and may use.
+        uses_keys: whether it calls the provider; if not, there is no key to try out first.
+    """
+
+    make: Callable[[ChatCaller], Function]
+    uses_keys: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ def assemble(
     clock: Clock,
     stop: Stop,
     note: Callable[[str], None],
-    function: FunctionMaker | None = None,
+    function: StandIn | None = None,
     rows: int | None = None,
 ) -> Crew:
     """Return everything that turns Records into Outcomes.
@@ -73,13 +84,13 @@ def assemble(
         clock: where the time comes from.
         stop: ends waits; its abort ends calls.
         note: is told what the run should know.
-        function: makes what stands in for the provider.
+        function: stands in for the provider.
         rows: never more threads than this; None when unknown.
 
     Raises:
         ConfigError: there is no key.
     """
-    keys = config.api_keys
+    keys = config.api_keys if function is None or function.uses_keys else ()
     if not keys:
         if function is None:
             raise ConfigError(
@@ -101,14 +112,14 @@ def assemble(
     transport = make_transport(config)
     stop.on_abort(transport.abort)
     chat = ChatCaller(transport, Composer(config.model, config.params), clock)
-    caller = chat if function is None else FunctionCaller(function(chat), clock)
+    caller = chat if function is None else FunctionCaller(function.make(chat), clock)
     worker = Worker(
         caller,
         rotator,
         max_retries=config.max_retries,
         clock=clock,
         stop=stop,
-        redact=Redactor(keys),
+        redact=Redactor(config.api_keys),
         note=note,
         rng=rng,
     )

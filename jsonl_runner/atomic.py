@@ -23,6 +23,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         LedgerError: it cannot be written.
     """
+    path = path.resolve()  # a link stays a link, and the file is replaced where it lies
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if path.is_dir():

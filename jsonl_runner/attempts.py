@@ -16,6 +16,9 @@ class Kind(enum.Enum):
     RATE_LIMITED = "rate_limited"
     #: The key is dead or out of money: the row goes on with another key, this key is retired.
     KEY_FINISHED = "key_finished"
+    #: Refused without a word on whose fault it is: the row is tried again, at the cost of one
+    #: retry; a key that refuses several rows in a row is retired.
+    FORBIDDEN = "forbidden"
     #: Something broke on the way: the row is tried again, at the cost of one retry.
     TRANSIENT = "transient"
     #: No connection came about: says nothing about the row, so it costs no retry.

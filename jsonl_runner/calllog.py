@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def path_for(ledger: Path) -> Path:
-    """Return the call log's path: `output.calls.jsonl` for `output.jsonl`."""
+    """Return the call log's path: `output.calls.jsonl` for `output.jsonl`, links followed."""
+    ledger = ledger.resolve() if ledger.is_symlink() else ledger
     return ledger.with_name(ledger.stem + ".calls" + ledger.suffix)
 
 

@@ -59,23 +59,16 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._requested = threading.Event()
-        self._aborted = threading.Event()
-        # Reentrant: a signal handler may ask to stop while its own thread is asking.
+        # A signal handler may ask to stop while its own thread is asking: so the lock is
+        # reentrant, and the event, whose own is not, is set by the first to ask alone.
         self._lock = threading.RLock()
+        self._event = threading.Event()
+        #: Whether rows should no longer be taken, and whether calls in flight should end too.
+        self.requested = False
+        self.aborted = False
         self._on_request: list[Callable[[], None]] = []
         self._on_abort: list[Callable[[], None]] = []
         self.reason: BaseException | None = None
-
-    @property
-    def requested(self) -> bool:
-        """Whether rows should no longer be taken."""
-        return self._requested.is_set()
-
-    @property
-    def aborted(self) -> bool:
-        """Whether calls in flight should end too."""
-        return self._aborted.is_set()
 
     def on_request(self, callback: Callable[[], None]) -> None:
         """Call back when a stop is requested (at once when it already is)."""
@@ -100,8 +93,9 @@ class Stop:
                 self.reason = reason
             if self.requested:
                 return
-            self._requested.set()
+            self.requested = True
             callbacks = list(self._on_request)
+        self._event.set()
         for callback in callbacks:
             callback()
 
@@ -111,11 +105,11 @@ class Stop:
         with self._lock:
             if self.aborted:
                 return
-            self._aborted.set()
+            self.aborted = True
             callbacks = list(self._on_abort)
         for callback in callbacks:
             callback()
 
     def pause(self, seconds: float, clock: Clock) -> bool:
         """Wait for `seconds` unless a stop is requested; return whether it is."""
-        return clock.pause(self._requested, seconds)
+        return clock.pause(self._event, seconds)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .appendfile import LineReader, read_lines
+from .appendfile import LineReader, read_lines, torn_tail
 from .atomic import replacing
 from .errors import InputError
 from .indexes import IndexMap, IndexSet
@@ -58,12 +59,12 @@ def compact(ledger: Path, order: Path | None = None) -> CompactSummary:
         damage: list[Damage] = []
         winners = _winners(ledger, damage, summary)
         summary.damage = [str(item) for item in damage]
-        if damage:
-            _keep_damaged(ledger, {item.line for item in damage})
         with replacing(ledger) as stream:
             for line in _ordered(ledger, winners, order):
                 stream.write(line)
                 summary.entries_after += 1
+            # Last, when nothing else can fail, and before the old ledger goes.
+            _keep_damaged(ledger, {item.line for item in damage}, summary)
         summary.bytes_after = ledger.stat().st_size
     return summary
 
@@ -78,11 +79,27 @@ def _winners(ledger: Path, damage: list[Damage], summary: CompactSummary) -> Ind
     return winners
 
 
-def _keep_damaged(ledger: Path, numbers: set[int]) -> None:
+def _keep_damaged(ledger: Path, numbers: set[int], summary: CompactSummary) -> None:
+    """Append the lines that cannot be read, a torn last one too, to a file of their own."""
+    tail = torn_tail(ledger)[1]
+    if tail and _is_torn(tail):
+        summary.damage.append(f"{ledger}: its last line was cut off while it was written")
+    elif not numbers:
+        return
     with ledger.with_name(ledger.name + ".damaged").open("ab") as stream:
         for number, (_, line) in enumerate(read_lines(ledger), 1):
-            if number in numbers:
-                stream.write(line)
+            if number in numbers or (not line.endswith(b"\n") and _is_torn(line)):
+                stream.write(line.rstrip(b"\n") + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _is_torn(line: bytes) -> bool:
+    try:
+        parse_line(line)
+    except ValueError:
+        return True
+    return False
 
 
 def _ordered(ledger: Path, winners: IndexMap, order: Path | None) -> Iterator[bytes]:
@@ -100,7 +117,7 @@ def _ordered(ledger: Path, winners: IndexMap, order: Path | None) -> Iterator[by
         try:
             index, output = parse_line(line)
         except ValueError:
-            continue  # damaged, and kept beside; or a torn tail, which a run would cut off
+            continue  # kept beside
         place = winners.get(index)
         if place is not None and place >> 1 == offset and index not in written:
             yield line_of(index, output)

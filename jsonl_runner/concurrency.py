@@ -21,14 +21,15 @@ class Concurrency:
 
     Args:
         maximum: never more calls than this.
+        trusted: begin with all of them: there is no key that could be dead.
     """
 
     __slots__ = ("_ceiling", "_credit", "_cut_at", "_probe_rounds", "_step", "limit", "maximum")
 
-    def __init__(self, maximum: int) -> None:
+    def __init__(self, maximum: int, *, trusted: bool = False) -> None:
         self.maximum = maximum
         #: Calls allowed in flight now.
-        self.limit = 1
+        self.limit = maximum if trusted else 1
         self._ceiling = math.inf  # highest level not known to be refused
         self._credit = 0.0  # rounds completed at the ceiling
         self._probe_rounds = _FIRST_PROBE_ROUNDS

@@ -28,12 +28,19 @@ DEFAULT_MODEL = "gpt-4.1-mini"
 DEFAULT_PER_KEY_CONCURRENCY = 16
 #: Before the name of a setting in capitals: `JSONL_RUNNER_MODEL`.
 ENV_PREFIX = "JSONL_RUNNER_"
+#: Often written beside the settings, where they would be unknown.
+_REQUEST_PARAMETERS = frozenset(
+    {
+        *("temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed"),
+        *("presence_penalty", "frequency_penalty", "response_format", "tools", "reasoning_effort"),
+    }
+)
 PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of a run; each is checked when it is made.
+    """The settings of a run, as `load` has checked them.
 
     Attributes:
         api_keys: the keys that share the work.
@@ -54,7 +61,7 @@ class Config:
     """
 
     api_keys: tuple[Secret, ...] = ()
-    api_base: str = DEFAULT_API_BASE
+    api_base: str = field(default=DEFAULT_API_BASE, repr=False)  # it may hold a login
     model: str = DEFAULT_MODEL
     params: Mapping[str, Any] = field(default_factory=dict)
     max_retries: int = 5
@@ -98,8 +105,8 @@ def load(
         config = replace(config, notes=(*config.notes, note))
     config = _apply(config, from_env, "environment")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    params = {**config.params, **given.pop("params", {})}
-    return _apply(config, {**given, "params": params}, "arguments")
+    merged = _apply(config, given, "arguments")
+    return replace(merged, params={**config.params, **merged.params})
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -127,6 +134,8 @@ def _read_file(path: Path) -> dict[str, Any]:
             data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+    except (RecursionError, ValueError) as error:  # nested, or with a number, beyond all reason
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must hold an object with settings")
     return data
@@ -171,9 +180,13 @@ def parse_value(text: str) -> Any:
 
 def _apply(config: Config, values: Mapping[str, Any], origin: str) -> Config:
     changes: dict[str, Any] = {}
-    for name, value in values.items():
+    for key, value in values.items():
+        name = str(key)  # YAML knows keys that are no texts
         check = _CHECKS.get(name)
         if check is None:
+            if name in _REQUEST_PARAMETERS:
+                hint = "it is a request parameter: put it into params"
+                raise ConfigError(f"{origin}: unknown setting {name!r}; {hint}")
             nearest = difflib.get_close_matches(name, _CHECKS, 1, 0.5)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(_CHECKS)}"
             raise ConfigError(f"{origin}: unknown setting {name!r}; {hint}")

@@ -30,14 +30,23 @@ class Guards:
         clock: where the time comes from.
         stop: is requested, with the reason, when the run comes to nothing.
         say: tells the user a line.
+        first_run: whether nothing is known of these rows yet. A bad beginning stops the first run
+            only, so that it cannot stand in the way of the rest for ever.
     """
 
     def __init__(
-        self, config: Config, clock: Clock, stop: Stop, say: Callable[[str], None]
+        self,
+        config: Config,
+        clock: Clock,
+        stop: Stop,
+        say: Callable[[str], None],
+        *,
+        first_run: bool = True,
     ) -> None:
         self._clock = clock
         self._stop = stop
         self._say = say
+        self._first_run = first_run
         self._limit_s = max(config.stall_timeout, config.timeout + _STALL_MARGIN_S)
         self._moved_at = clock.now()
         self._done = 0
@@ -48,22 +57,23 @@ class Guards:
         if summary.done > self._done:
             self._done = summary.done
             self._moved_at = self._clock.now()
-        if summary.done == 0 and summary.failed >= _ALIKE_ROWS and len(summary.failures) == 1:
+        alike = summary.done == 0 and summary.failed >= _ALIKE_ROWS and len(summary.failures) == 1
+        if alike and self._first_run and summary.left != 0:
             ((code, failure),) = summary.failures.items()
             self._stop.request(
                 RunStoppedError(
                     f"the first {failure.count} rows all failed alike ({code}: {failure.message}); "
-                    "stopped before the rest"
+                    "stopped before the rest; if they are a bad beginning, run it again to go on"
                 )
             )
 
-    def tick(self, keys: KeysView) -> None:
-        """Look at the keys from time to time."""
+    def tick(self, keys: KeysView, *, idle: bool) -> None:
+        """Look at the keys from time to time; `idle`: no row is in flight."""
         if keys.trouble and keys.trouble not in self._told:
             self._told.add(keys.trouble)
             self._say(f"trouble: {keys.trouble}")
         now = self._clock.now()
-        if keys.calls == 0:
+        if idle or keys.calls == 0:
             self._moved_at = now
         if now - self._moved_at > self._limit_s:
             why = keys.trouble or keys.waiting_for or "calls went out and none came back with one"

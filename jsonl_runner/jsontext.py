@@ -30,17 +30,19 @@ def load(data: bytes) -> Any:
             raise error from None
 
 
-def dump(value: Any) -> bytes:
+def dump(value: Any, *, sort_keys: bool = False) -> bytes:
     """Return a value as JSON, mended.
 
     Raises:
         TypeError: it holds what JSON cannot.
     """
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else 0)
     except orjson.JSONEncodeError:
-        # Slower, but it knows whole numbers above 64 bits too.
-        return json.dumps(_mended(value), ensure_ascii=False, separators=(",", ":")).encode()
+        # Slower, but it knows whole numbers above 64 bits, and deeper nesting.
+        return json.dumps(
+            _mended(value), ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys
+        ).encode()
 
 
 def _mended(value: Any) -> Any:

@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .limits import in_words
 from .prompts import Composer
 from .records import Record
-from .secret import Redactor
+from .secret import MAX_MESSAGE, Redactor, shorten
 
 if TYPE_CHECKING:
     from .clock import Clock
@@ -32,6 +32,7 @@ _STATES = {
     Kind.ROW_FAULT: "works",
     Kind.RATE_LIMITED: "cooling",
     Kind.KEY_FINISHED: "finished",
+    Kind.FORBIDDEN: "finished",
     Kind.NO_MODEL: "no such model",
     Kind.WRONG_ENDPOINT: "no answer",
     Kind.TRANSIENT: "no answer",
@@ -75,10 +76,14 @@ def check_keys(config: Config, clock: Clock) -> list[KeyCheck]:
     transport = make_transport(config)
     caller = ChatCaller(transport, Composer(config.model, {}), clock)
     redact = Redactor(config.api_keys)
+    pool = ThreadPoolExecutor(_AT_ONCE)
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(lambda key: _check(caller, key, redact), config.api_keys))
+        return list(pool.map(lambda key: _check(caller, key, redact), config.api_keys))
+    except BaseException:
+        transport.abort()  # Ctrl-C waits for nobody
+        raise
     finally:
+        pool.shutdown(cancel_futures=True)
         transport.close()
 
 
@@ -89,7 +94,8 @@ def _check(caller: ChatCaller, key: Secret, redact: Redactor) -> KeyCheck:
         if verdict.kind is not Kind.REFUSED_PARAM or not caller.correct(request, verdict)[0]:
             break
     state = _STATES.get(verdict.kind, "works")
-    reason = "" if state == "works" else f"{verdict.code}: {redact(verdict.message)}"
+    said = shorten(redact(f"{verdict.code}: {verdict.message}"), MAX_MESSAGE)
+    reason = "" if state == "works" else said
     if state == "cooling" and verdict.retry_after_s is not None:
         reason += f" (for {in_words(verdict.retry_after_s)})"
     requests, tokens = verdict.limits or (None, None)

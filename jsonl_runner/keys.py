@@ -16,117 +16,22 @@ from typing import TYPE_CHECKING
 from . import backoff
 from .attempts import Kind, Verdict
 from .breaker import Breaker
-from .buckets import Bucket, LearnedBucket
+from .buckets import Bucket
 from .concurrency import Concurrency
-from .errors import NoUsableKeyError
+from .errors import NoUsableKeyError, RunStoppedError, WrongEndpointError
+from .key import Key, Lease
 from .limits import in_words
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from .attempts import RateLimits
     from .clock import Clock, Stop
     from .secret import Secret
 
 
 #: Seconds. A shorter wait is how a paced run goes, no news.
 _WORTH_SAYING_S = 1.0
-
-
-class Lease:
-    """The right to make one call with one key."""
-
-    __slots__ = ("_key", "marks", "number", "position", "started_s", "tokens")
-
-    def __init__(self, key: Key, tokens: int, started_s: float) -> None:
-        self._key = key
-        self.tokens = tokens
-        self.started_s = started_s
-        self.number = key.calls
-        self.position = key.in_flight
-        #: Readings of the buckets' `taken`, in the order requests, tokens.
-        self.marks: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def key(self) -> Key:
-        """The key's books; to be changed by the rotator alone."""
-        return self._key
-
-    @property
-    def secret(self) -> str:
-        """The key itself: for an Authorization header and nothing else."""
-        return self._key.secret.reveal()
-
-    @property
-    def label(self) -> str:
-        """The key's name for people."""
-        return self._key.secret.label
-
-
-class Key:
-    """The books of one key."""
-
-    __slots__ = (
-        "calls",
-        "concurrency",
-        "configured",
-        "cooling_until",
-        "in_flight",
-        "learned",
-        "refusals",
-        "rested_number",
-        "retired",
-        "secret",
-        "version",
-    )
-
-    def __init__(self, secret: Secret, concurrency: Concurrency) -> None:
-        self.secret = secret
-        self.concurrency = concurrency
-        self.in_flight = 0
-        self.calls = 0
-        self.cooling_until = 0.0
-        self.retired: str | None = None
-        #: Refusals in a row without a word on when to come back.
-        self.refusals = 0
-        #: Number of the first call after the last cooldown: older ones tell nothing new.
-        self.rested_number = 0
-        #: Buckets for requests and tokens: from the configuration, and from the headers.
-        self.configured: tuple[Bucket | None, Bucket | None] = (None, None)
-        self.learned: list[LearnedBucket | None] = [None, None]
-        #: Counts changes, so that the rotator knows a stale heap entry.
-        self.version = 0
-
-    def buckets(self, tokens: int) -> Iterator[tuple[Bucket, float]]:
-        """Yield each bucket with what a call of this size takes from it."""
-        for pair in (self.configured, self.learned):
-            if pair[0] is not None:
-                yield pair[0], 1.0
-            if pair[1] is not None:
-                yield pair[1], float(tokens)
-
-    def take(self, tokens: int, now: float) -> Lease:
-        """Book a call."""
-        self.calls += 1
-        self.in_flight += 1
-        lease = Lease(self, tokens, now)
-        for bucket, cost in self.buckets(tokens):
-            bucket.take(cost)
-        requests, spent = self.learned
-        lease.marks = (requests.taken if requests else 0.0, spent.taken if spent else 0.0)
-        return lease
-
-    def learn(self, lease: Lease, limits: RateLimits, now: float) -> None:
-        """Correct the learned buckets by an answer's headers."""
-        for number, limit in enumerate(limits):
-            bucket = self.learned[number]
-            if limit is None:
-                continue
-            if bucket is None:
-                bucket = self.learned[number] = LearnedBucket(limit, now)
-            mark = lease.marks[number]
-            bucket.observe(limit, mark=mark, started_s=lease.started_s, now=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +85,7 @@ class Rotator:
     ) -> None:
         self._clock = clock
         self._rng = rng
-        self._keys = [Key(secret, Concurrency(concurrency)) for secret in secrets]
+        self._keys = [Key(s, Concurrency(concurrency, trusted=not s.reveal())) for s in secrets]
         now = clock.now()
         for key in self._keys:
             key.configured = (
@@ -196,6 +101,9 @@ class Rotator:
         self._endpoint = Breaker()
         #: Keys that are not retired.
         self._usable = len(self._keys)
+        self._lack_model = 0
+        #: Whether any call has succeeded.
+        self._worked = False
         for key in self._keys:
             self._file(key, now)
 
@@ -211,11 +119,12 @@ class Rotator:
 
         Raises:
             NoUsableKeyError: every key is retired.
+            WrongEndpointError: every key is, for not knowing the model.
         """
         with self._turn, self._changed:
             while not stop.requested:
                 if self._usable == 0:
-                    raise NoUsableKeyError(self._all_retired())
+                    raise self._all_retired()
                 now = self._clock.now()
                 wait_s = self._endpoint.wait_s(now)
                 if wait_s == 0:
@@ -285,12 +194,16 @@ class Rotator:
             if verdict.kind is Kind.RATE_LIMITED:
                 self._cool(lease, verdict, now)
             elif verdict.kind in {Kind.KEY_FINISHED, Kind.NO_MODEL}:
-                self._usable -= key.retired is None
-                key.retired = f"{verdict.code}: {verdict.message}"
+                self._retire(key, verdict)
+            elif verdict.kind is Kind.FORBIDDEN:
+                if key.forbids(lease.row):
+                    self._retire(key, verdict)
             elif verdict.kind in {Kind.TRANSIENT, Kind.UNREACHABLE}:
                 if verdict.of_server:
                     self._endpoint.failed(verdict, self._rng, now)
             else:
+                self._worked = self._worked or verdict.kind is Kind.OK
+                key.forbidden_row = None
                 key.refusals = 0 if lease.number > key.rested_number else key.refusals
                 key.concurrency.succeeded(lease.position)
             if verdict.kind not in {Kind.TRANSIENT, Kind.UNREACHABLE}:
@@ -305,6 +218,11 @@ class Rotator:
             self._endpoint.given_back()
             self._file(lease.key, self._clock.now())
             self._changed.notify()
+
+    def _retire(self, key: Key, verdict: Verdict) -> None:
+        self._usable -= key.retired is None
+        self._lack_model += key.retired is None and verdict.kind is Kind.NO_MODEL
+        key.retired = f"{verdict.code}: {verdict.message}"
 
     def _settle_tokens(self, lease: Lease, verdict: Verdict) -> None:
         """Replace a call's estimate by what it used, where the provider does not tell the rest."""
@@ -335,11 +253,13 @@ class Rotator:
         key.rested_number = key.calls
         key.cooling_until = max(key.cooling_until, until)
 
-    def _all_retired(self) -> str:
+    def _all_retired(self) -> RunStoppedError:
+        if self._lack_model == len(self._keys) and not self._worked:
+            return WrongEndpointError(f"{self._keys[0].retired}: check model (--model)")
         shown = [f"{key.secret.label} {key.retired}" for key in self._keys[:5]]
         more = f"; and {len(self._keys) - 5} more" if len(self._keys) > 5 else ""
         count = "the only key is" if len(self._keys) == 1 else f"all {len(self._keys)} keys are"
-        return f"{count} finished: {'; '.join(shown)}{more}"
+        return NoUsableKeyError(f"{count} finished: {'; '.join(shown)}{more}")
 
     def view(self) -> KeysView:
         """Return the state of all keys, for the progress line."""

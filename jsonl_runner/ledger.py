@@ -32,16 +32,11 @@ _BEGINNING = b'{"'
 
 
 class Damage(NamedTuple):
-    """A line of the ledger that cannot be read.
-
-    Attributes:
-        foreign: whether it cannot even be a line of a ledger that was damaged.
-    """
+    """A line of the ledger that cannot be read: where it is, and why."""
 
     file: str
     line: int
     reason: str
-    foreign: bool
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}; its row counts as not done"
@@ -100,10 +95,9 @@ def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, boo
         try:
             index, output = parse_line(line)
         except ValueError as error:
-            is_foreign = _is_json(line) or not line.startswith(_BEGINNING[: len(line)])
-            foreign = foreign or is_foreign
+            foreign = foreign or not _may_be_damaged(line)
             if line.endswith(b"\n"):
-                damage.append(Damage(str(path), number, str(error), is_foreign))
+                damage.append(Damage(str(path), number, str(error)))
             continue
         entries += 1
         yield offset, index, output is not None
@@ -111,12 +105,18 @@ def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, boo
         raise LedgerError(f"{path}: this file is no ledger; name another output")
 
 
-def _is_json(line: bytes) -> bool:
+def _may_be_damaged(line: bytes) -> bool:
+    """Return whether a line that cannot be read may once have been a ledger's.
+
+    Zeros are what a power cut leaves of lines that were not yet on the disk.
+    """
+    if not line.strip(b"\0\n"):
+        return True
     try:
         jsontext.load(line)
     except ValueError:
-        return False
-    return True
+        return line.startswith(_BEGINNING[: len(line)])
+    return False
 
 
 def scan(path: Path) -> Scan:
@@ -206,7 +206,8 @@ def line_of(index: str, output: str | None) -> bytes:
 
 
 def lock_path(path: Path) -> Path:
-    """Return the lock file of a ledger."""
+    """Return the lock file of a ledger; a link and the file it leads to have one lock."""
+    path = path.resolve() if path.is_symlink() else path
     return path.with_name(path.name + ".lock")
 
 

@@ -6,8 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from . import jsontext
 from .appendfile import LineReader
 from .atomic import replacing
 from .errors import InputError
@@ -85,7 +84,7 @@ def merge(
             if row["output"] is None and not keep_null:
                 continue
             merged.write(b",\n" if summary.written else b"\n")
-            merged.write(orjson.dumps(row))
+            merged.write(jsontext.dump(row))
             summary.written += 1
         merged.write(b"\n]\n")
         if bad_rows == "fail" and bad:

@@ -41,7 +41,9 @@ def progress(name: str, *, quiet: bool, clock: Clock, stream: TextIO | None = No
     stream = sys.stderr if stream is None else stream
     if quiet:
         return Silent()
-    return Bar(name, clock, stream) if stream.isatty() else Plain(name, clock, stream)
+    if stream.isatty():
+        return Surviving(Bar(name, clock, stream))
+    return Surviving(Plain(name, clock, stream))
 
 
 def state_of(summary: RunSummary, keys: KeysView) -> str:
@@ -71,6 +73,38 @@ class Silent:
 
     def close(self, summary: RunSummary, keys: KeysView) -> None:
         """Do nothing."""
+
+
+class Surviving:
+    """Goes on in silence when the terminal or pipe is gone: answers in flight matter more.
+
+    Args:
+        shown: what shows the progress as long as it can.
+    """
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+
+    def show(self, summary: RunSummary, keys: KeysView) -> None:
+        """Show the present state."""
+        try:
+            self._shown.show(summary, keys)
+        except (OSError, ValueError):
+            self._shown = Silent()
+
+    def say(self, text: str) -> None:
+        """Tell the user a line."""
+        try:
+            self._shown.say(text)
+        except (OSError, ValueError):
+            self._shown = Silent()
+
+    def close(self, summary: RunSummary, keys: KeysView) -> None:
+        """Show the last state and end the line."""
+        try:
+            self._shown.close(summary, keys)
+        except (OSError, ValueError):
+            self._shown = Silent()
 
 
 class Bar:

@@ -6,12 +6,15 @@ UTF-8 byte order mark are taken as they come. Blank lines are allowed.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from . import jsontext
 from .errors import InputError
 from .indexes import IndexSet
 
@@ -26,6 +29,10 @@ MAX_ROW_BYTES = 16 * 1024 * 1024
 _SKIP_BYTES = 1024 * 1024
 #: Characters of a row that are shown in a message.
 _SHOWN = 60
+
+#: Levels of lists and objects in a row; orjson writes 254, and nobody means more.
+MAX_DEPTH = 200
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 #: The fields with a meaning of ours; all others are kept for merge.
 FIELDS = ("index", "instruction", "input", "messages", "params")
@@ -103,9 +110,8 @@ def fingerprint(record: Record) -> str:
     The content is what the row says (instruction, input, messages, params), not the settings of
     the run: another `--model` does not make every row a changed one.
     """
-    content = orjson.dumps(
-        [record.instruction, record.input, record.messages, record.params],
-        option=orjson.OPT_SORT_KEYS,
+    content = jsontext.dump(
+        [record.instruction, record.input, record.messages, record.params], sort_keys=True
     )
     return blake2b(content, digest_size=8).hexdigest()
 
@@ -125,12 +131,15 @@ def parse_row(line: bytes) -> dict[str, Any]:
         ValueError: the row cannot be used; the message says why.
     """
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        # orjson would make a float of a whole number above 64 bits, and change it.
+        row = json.loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
+    except ValueError as error:
         shown = line[:_SHOWN].decode("utf-8", "replace")
         raise ValueError(f"not JSON ({error}): {shown}") from None
     if not isinstance(row, dict):
         raise ValueError(f"not a JSON object but {_kind(row)}")
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(row) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     _check_index(row)
     messages, params = row.get("messages"), row.get("params")
     if messages is not None:
@@ -155,6 +164,21 @@ def _check_texts(row: dict[str, Any], *, has_messages: bool) -> None:
         raise ValueError('"instruction" is empty and there is no "input"')
     if text is not None and not isinstance(text, str):
         raise ValueError(f'"input" must be a text, not {_kind(text)}')
+
+
+def _depth(value: object) -> int:
+    """Return how many levels of lists and objects a value has."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        level = inner
+    return depth
 
 
 def _check_index(row: dict[str, Any]) -> None:

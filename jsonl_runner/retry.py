@@ -16,8 +16,8 @@ from .limits import exhausted_reset, rate_limits, retry_after
 if TYPE_CHECKING:
     from .errors import TransportError
 
-#: Characters of a message that are kept.
-_MAX_MESSAGE = 400
+#: Bytes of an answer that is no JSON which are looked at for a message.
+_MAX_RAW = 8192
 
 #: The key is out of money or switched off; waiting does not help.
 _FINISHED_CODES = frozenset(
@@ -74,7 +74,7 @@ def _error_object(body: bytes) -> dict[str, Any]:
     try:
         data = jsontext.load(body)
     except ValueError:
-        text = body[:_MAX_MESSAGE].decode("utf-8", "replace")
+        text = body[:_MAX_RAW].decode("utf-8", "replace")
         return {"message": "an HTML page, not the API's JSON" if _is_html(body) else text}
     error = data.get("error", data) if isinstance(data, dict) else data
     if isinstance(error, dict):
@@ -109,8 +109,10 @@ def _kind_of_error(status: int, code: str, kind_of: str) -> Kind:
         return Kind.NO_MODEL
     if status in {429, 529} or code in _RATE_CODES or kind_of in _RATE_TYPES:
         return Kind.RATE_LIMITED
-    if status in {401, 402, 403}:
+    if status in {401, 402}:
         return Kind.KEY_FINISHED
+    if status == 403:
+        return Kind.FORBIDDEN
     if status in {404, 405}:
         return Kind.WRONG_ENDPOINT
     if status == 407:
@@ -123,8 +125,7 @@ def _kind_of_error(status: int, code: str, kind_of: str) -> Kind:
 
 
 def _one_line(text: object) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= _MAX_MESSAGE else line[: _MAX_MESSAGE - 1] + "…"
+    return " ".join(str(text).split())
 
 
 def _read_answer(body: bytes) -> Verdict:

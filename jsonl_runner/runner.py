@@ -6,7 +6,7 @@ The only room that holds a ledger open. Everything is written by the thread that
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from .assembly import assemble
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .appendfile import FsyncPolicy
-    from .assembly import Crew, FunctionMaker
+    from .assembly import Crew, StandIn
     from .config import Config
     from .keys import KeysView
     from .records import Record
@@ -66,7 +66,7 @@ def run(
     config: Config,
     job: Job,
     *,
-    function: FunctionMaker | None = None,
+    function: StandIn | None = None,
     clock: Clock | None = None,
     stdin: IO[bytes] | None = None,
 ) -> RunSummary:
@@ -75,7 +75,7 @@ def run(
     Args:
         config: the settings.
         job: input, output and how to treat them.
-        function: makes what stands in for the provider.
+        function: stands in for the provider.
         clock: where the time comes from.
         stdin: read when the job has no input file; None: the process's own.
 
@@ -96,6 +96,8 @@ def run(
             stream = stdin or open(0, "rb", closefd=False)  # noqa: SIM115
         else:
             stream = stack.enter_context(open_input(job.data))
+            if not stream.seekable():  # a pipe with a name: can be read once only
+                job = replace(job, data=None)
         ledger = Ledger(job.output, job.fsync)
         stack.callback(ledger.close)
         return _Run(config, job, clock, shown, ledger, stream).go(function)
@@ -143,7 +145,7 @@ class _Run:
         self._started = clock.now()
         self._told = False
 
-    def go(self, function: FunctionMaker | None) -> RunSummary:
+    def go(self, function: StandIn | None) -> RunSummary:
         for note in (*self._config.notes, *self._ledger.notes):
             self._note(note)
         for damage in self._ledger.found.damage:
@@ -241,7 +243,9 @@ class _Run:
     def _loop(self, crew: Crew, records: Iterator[Record], calllog: CallLog) -> None:
         engine = LocalEngine(crew.work, threads=crew.threads, stop=self._stop)
         self._started = self._clock.now()
-        guards = Guards(self._config, self._clock, self._stop, self._shown.say)
+        before = self._ledger.found
+        first_run = not before.done and not before.nulls
+        guards = Guards(self._config, self._clock, self._stop, self._shown.say, first_run=first_run)
         shown_at = float("-inf")
         with contextlib.closing(engine.outcomes(records)) as groups:
             for group in groups:
@@ -254,7 +258,7 @@ class _Run:
                 if now - shown_at >= TICK_S:
                     shown_at = now
                     keys = crew.rotator.view()
-                    guards.tick(keys)
+                    guards.tick(keys, idle=engine.idle)
                     self._shown.show(self._summary, keys)
                     self._tell_stopping(keys)
         reason = self._stop.reason

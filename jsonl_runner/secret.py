@@ -16,6 +16,11 @@ MIN_SECRET_LENGTH = 8
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 
 
+#: Characters of a message and of an error's code that are kept. What comes from outside is cut only
+#: after keys are taken out: half a key at the cut would not be known for one.
+MAX_MESSAGE, MAX_CODE = 400, 64
+
+
 class Secret:
     """One API key: shown as its label wherever it is printed, read only through `reveal`."""
 
@@ -57,6 +62,11 @@ class Redactor:
         if self._pattern is not None:
             text = self._pattern.sub(lambda match: self._labels[match[0]], text)
         return without_login(text)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return a text cut to `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def without_login(text: str) -> str:

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
     from .clock import Stop
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+#: SIGHUP comes when a terminal closes; Windows has none.
+_SIGNALS = [
+    number
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if (number := getattr(signal, name, None)) is not None
+]
 
 
 @contextlib.contextmanager
 def stopping(stop: Stop) -> Iterator[None]:
-    """Within this block the first SIGINT or SIGTERM requests the stop, the second aborts.
+    """Within this block the first SIGINT, SIGTERM or SIGHUP requests the stop, the second aborts.
 
     Only the main thread may set signal handlers; in any other the signals stay as they are.
     """
@@ -27,13 +32,21 @@ def stopping(stop: Stop) -> Iterator[None]:
         yield
         return
 
+    seen = 0
+
     def handle(number: int, _frame: object) -> None:
-        if stop.requested:
+        nonlocal seen
+        seen += 1
+        if seen > 1:
             stop.abort()
         else:
             stop.request(RunInterruptedError(number))
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    before = {
+        number: signal.signal(number, handle)
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN  # nohup: let it
+    }
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import config as settings
 from .answering import answer
+from .assembly import StandIn
 from .attempts import Answer, AttemptError, Kind
 from .errors import ConfigError, JsonlRunnerError, RunInterruptedError
 from .merge import merge
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .appendfile import FsyncPolicy
-    from .assembly import Function, FunctionMaker
+    from .assembly import Function
     from .callers import ChatCaller
     from .merge import MergeSummary
     from .records import Outcome
@@ -143,7 +144,9 @@ class ParallelToolkit:
         self._redo_changed = redo_changed
         if openai_model is not None:
             overrides["model"] = openai_model.name
-            overrides["params"] = {**openai_model.params, **overrides.get("params", {})}
+            given = overrides.get("params")
+            if given is None or isinstance(given, dict):  # anything else is for `load` to refuse
+                overrides["params"] = {**openai_model.params, **(given or {})}
         overrides.update(max_retries=max_retries, threads=threads)
         self.config = settings.load(config_path, overrides)
         self._function = _function_of(openai_model, call)
@@ -219,15 +222,15 @@ def _record(index: str, prompt: Prompt) -> Record:
 
 def _function_of(
     model: OpenAIModel | None, call: Callable[[str, str], str] | None
-) -> FunctionMaker | None:
+) -> StandIn | None:
     """Return what stands in for the provider: the user's function, or an overridden `generate`."""
     if call is not None:
         given = call
-        return lambda _chat: lambda record, _key: given(*texts_of(record))
+        return StandIn(lambda _chat: lambda record, _key: given(*texts_of(record)), uses_keys=False)
     if model is None or type(model).generate is OpenAIModel.generate:
         return None
     overridden = model
-    return lambda chat: _generating(overridden, chat)
+    return StandIn(lambda chat: _generating(overridden, chat))
 
 
 def _generating(model: OpenAIModel, chat: ChatCaller) -> Function:

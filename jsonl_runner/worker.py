@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from . import backoff
 from .attempts import Kind, Verdict
-from .errors import NoUsableKeyError, WrongEndpointError
+from .errors import RunStoppedError, WrongEndpointError
 from .records import Outcome, fingerprint
+from .secret import MAX_CODE, MAX_MESSAGE, shorten
 
 if TYPE_CHECKING:
     import random
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
     from .records import Record
     from .secret import Redactor
 
-#: Failures to connect that a wrong address brings at once, and a bad moment rarely.
-_NO_SUCH_PLACE = frozenset({"dns", "tls_handshake", "proxy"})
+#: Failures that a wrong address brings at once, and a bad moment rarely.
+_NO_SUCH_PLACE = frozenset({"dns", "tls_handshake", "proxy", "not_json"})
 #: So many of them before anything has succeeded show a wrong address.
 _PLACE_TRIES = 3
+
+
+#: Refusals of one row, while as many others succeeded, that show that it is the row: a request
+#: larger than the limit of tokens a minute is answered as a rate limit, for ever.
+_TOO_OFTEN = 20
 
 
 class Caller(Protocol):
@@ -72,27 +78,32 @@ class Worker:
         self._redact = redact
         self._note = note
         self._rng = rng
-        self._proven = False  # an attempt has succeeded: the address and the model are right
+        self._successes = 0
         self._no_place = 0
 
     def __call__(self, record: Record) -> Outcome | None:
         """Return what came of a Record; None when the run stops before it is known."""
         outcome = Outcome(record.index, None, fingerprint=fingerprint(record))
         outcome.started = self._clock.wall()
-        retries = 0
+        retries = refusals = 0
+        successes = self._successes
         while True:
             request = self._caller.prepare(record)
             verdict = self._attempt(record, request, outcome)
             if verdict is None:
                 return None
-            self._reconsider(record, verdict)
             if verdict.kind is Kind.WRONG_ENDPOINT:
                 self._stop.request(WrongEndpointError(f"{verdict.code}: {verdict.message}"))
                 return None
-            if not self._goes_on(request, verdict, retries):
-                self._proven = self._proven or verdict.kind is Kind.OK
+            if verdict.kind is Kind.RATE_LIMITED:
+                refusals += 1
+                if min(refusals, self._successes - successes) >= _TOO_OFTEN:
+                    return self._finish(outcome, verdict)
+            elif not self._goes_on(request, verdict, retries):
+                # Threads may overwrite each other's count; it need not be exact.
+                self._successes += verdict.kind is Kind.OK
                 return self._finish(outcome, verdict)
-            if verdict.kind is Kind.TRANSIENT:
+            if verdict.kind in {Kind.TRANSIENT, Kind.FORBIDDEN}:
                 wait_s = max(backoff.ROW.wait_s(retries, self._rng), verdict.retry_after_s or 0.0)
                 retries += 1
                 if self._stop.pause(wait_s, self._clock):
@@ -105,7 +116,7 @@ class Worker:
             if news is not None:
                 self._note(news)
             return again
-        if verdict.kind is Kind.TRANSIENT:
+        if verdict.kind in {Kind.TRANSIENT, Kind.FORBIDDEN}:
             return retries < self._max_retries
         return verdict.kind not in {Kind.OK, Kind.ROW_FAULT}
 
@@ -113,11 +124,12 @@ class Worker:
         """Make one call with the next key; None when the run stops."""
         try:
             lease = self._rotator.acquire(request.tokens, self._stop)
-        except NoUsableKeyError as error:
+        except RunStoppedError as error:
             self._stop.request(error)
             return None
         if lease is None:
             return None
+        lease.row = record.index
         outcome.key = lease.label
         outcome.attempts += 1
         started = self._clock.now()
@@ -130,31 +142,23 @@ class Worker:
         if self._stop.aborted and verdict.kind is not Kind.OK:
             self._rotator.give_back(lease)
             return None  # the abort broke the call, not the provider
-        verdict.message = self._redact(verdict.message)
-        self._rotator.release(lease, self._for_key(record, verdict))
-        return verdict
-
-    def _for_key(self, record: Record, verdict: Verdict) -> Verdict:
-        """Return the verdict as the key's books should see it."""
-        if verdict.kind is Kind.NO_MODEL and _names_model(record):
-            # The row asks for a model of its own: that says nothing about the key.
-            return Verdict(Kind.ROW_FAULT, verdict.code, verdict.message, limits=verdict.limits)
+        verdict.code = shorten(self._redact(verdict.code), MAX_CODE)
+        verdict.message = shorten(self._redact(verdict.message), MAX_MESSAGE)
+        self._reconsider(record, verdict)
+        self._rotator.release(lease, verdict)
         return verdict
 
     def _reconsider(self, record: Record, verdict: Verdict) -> None:
         """Change a verdict by what is known of the run beside the one attempt."""
         if verdict.kind is Kind.NO_MODEL:
-            if _names_model(record):
-                verdict.kind = Kind.ROW_FAULT
-            elif not self._proven:
-                verdict.kind = Kind.WRONG_ENDPOINT
-                verdict.message += ": check model (--model)"
+            if record.params and "model" in record.params:
+                verdict.kind = Kind.ROW_FAULT  # a model of its own: says nothing about the key
         elif verdict.kind is Kind.WRONG_ENDPOINT:
-            if self._proven:  # it worked before: a bad moment, not a wrong address
+            if self._successes:  # it worked before: a bad moment, not a wrong address
                 verdict.kind = Kind.TRANSIENT
             elif verdict.code.startswith("http_") or verdict.code == "unknown_url":
                 verdict.message += ": check api_base"
-        elif verdict.code in _NO_SUCH_PLACE and not self._proven:
+        elif verdict.code in _NO_SUCH_PLACE and not self._successes:
             self._no_place += 1
             if self._no_place >= _PLACE_TRIES:
                 verdict.kind = Kind.WRONG_ENDPOINT
@@ -172,10 +176,6 @@ class Worker:
             if verdict.kind is Kind.OK:
                 outcome.output = answer.text
         return outcome
-
-
-def _names_model(record: Record) -> bool:
-    return bool(record.params and "model" in record.params)
 
 
 def _cost_of(usage: dict[str, object] | None) -> float | None:

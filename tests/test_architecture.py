@@ -27,7 +27,7 @@ FLOORS = [
         "simulator",
     },
     {"limits", "buckets", "records", "appendfile", "atomic", "signals"},
-    {"config", "prompts", "summary", "survey", "retry", "breaker"},
+    {"config", "prompts", "summary", "survey", "retry", "breaker", "key"},
     {"ledger", "calllog", "keys", "transport"},
     {"worker", "callers", "progress", "guards", "merge", "compact", "status"},
     {"engines"},

@@ -19,7 +19,7 @@ from support import KEYS, FakeClock
 from jsonl_runner.attempts import Kind, RateLimit, Reply, Verdict
 from jsonl_runner.buckets import Bucket, LearnedBucket
 from jsonl_runner.clock import Stop
-from jsonl_runner.keys import Lease, Rotator
+from jsonl_runner.keys import Rotator
 from jsonl_runner.retry import classify
 from jsonl_runner.secret import Secret
 from jsonl_runner.simulator.limits import go_duration
@@ -27,6 +27,8 @@ from jsonl_runner.simulator.limits import go_duration
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+
+    from jsonl_runner.key import Lease
 
 MINUTES = 10
 ANSWER = json.dumps({"choices": [{"message": {"content": "x"}}]}).encode()

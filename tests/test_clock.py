@@ -185,7 +185,7 @@ def test_a_users_function_may_fail_and_must_return_a_text(clock: FakeClock) -> N
     """What it raises is tried again; what is no text is null with its reason."""
     answers: list[object] = [OSError("one"), "good", 7]
 
-    def function(_record: Record, key: str) -> str | None:
+    def function(_record: Record, key: str) -> str:
         answer = answers.pop(0)
         if isinstance(answer, OSError):
             raise OSError(f"{answer} {key}")

@@ -115,11 +115,6 @@ def test_a_last_line_that_lacks_its_newline_gets_it(ledger: Path) -> None:
     assert ledger.read_bytes() == b'{"0":"a"}\n{"1":"b"}\n'
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="compact._ordered drops a torn last line in silence; run tells of it, and other damage "
-    "is kept in .damaged",
-)
 def test_a_torn_last_line_is_told(ledger: Path) -> None:
     """Nothing goes without a word."""
     ledger.write_bytes(b'{"0":"a"}\n{"1":"to')
@@ -190,11 +185,6 @@ def test_bad_rows_of_the_order_are_passed_over(ledger: Path) -> None:
     assert [index for index, _ in lines(ledger)] == ["2", "0", "1"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="compact._keep_damaged runs before anything can fail, and appends: a compaction that "
-    "fails leaves copies in .damaged, one more each time",
-)
 def test_a_failure_copies_no_damage(ledger: Path) -> None:
     """Where the old ledger stays, its damaged lines are still in it, and nowhere else."""
     ledger.write_bytes(b'{"0":"a"}\n{"1":"br\n')
@@ -203,11 +193,6 @@ def test_a_failure_copies_no_damage(ledger: Path) -> None:
     assert names(ledger.parent) == {"output.jsonl"}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=IsADirectoryError,
-    reason="compact._keep_damaged lets OSError through where .damaged cannot be written",
-)
 def test_a_place_for_damage_that_cannot_be_written(ledger: Path) -> None:
     """It is a LedgerError, and the old ledger stays."""
     ledger.write_bytes(b'{"0":"a"}\n{"1":"br\n')
@@ -216,11 +201,6 @@ def test_a_place_for_damage_that_cannot_be_written(ledger: Path) -> None:
         compact(ledger)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="atomic.replacing puts a file in the place of a symbolic link: the ledger it led to "
-    "stays as it was, on its own disk, and no longer grows",
-)
 def test_a_link_to_a_ledger_stays_a_link(ledger: Path) -> None:
     """The ledger that the link leads to is compacted."""
     real = ledger.with_name("real.jsonl")

@@ -159,11 +159,6 @@ def test_the_command_line_agrees(stage: Stage) -> None:
     assert [item["state"] for item in told] == ["finished", "works"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="cli/keys._line prints limits with :g, which rounds to six digits: 29999990 of 30000000 "
-    "tokens are shown as '3e+07 of 3e+07'",
-)
 def test_large_limits_are_readable(stage: Stage) -> None:
     """Millions of tokens a minute are usual: all their digits, or at least no exponent."""
     stage.simulator.settings = SimulatorSettings(

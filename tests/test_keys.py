@@ -17,11 +17,12 @@ from jsonl_runner import backoff
 from jsonl_runner.attempts import Answer, Kind, RateLimit, RateLimits, Verdict
 from jsonl_runner.clock import Stop, SystemClock
 from jsonl_runner.errors import NoUsableKeyError
-from jsonl_runner.keys import KeyView, Lease, Rotator
+from jsonl_runner.keys import KeyView, Rotator
 from jsonl_runner.secret import Secret
 
 if TYPE_CHECKING:
     from jsonl_runner.clock import Clock
+    from jsonl_runner.key import Lease
 
 OK = Verdict(Kind.OK)
 DEAD = Verdict(Kind.KEY_FINISHED, "invalid_api_key", "HTTP 401: no such key")

@@ -266,11 +266,6 @@ def test_the_holder_may_be_another_process(tmp_path: Path) -> None:
     assert not lock_path(path).exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="ledger.lock names the lock after the path as given: by a symbolic link a second run "
-    "writes the same ledger at the same time",
-)
 def test_a_ledger_by_another_name_is_the_same_ledger(tmp_path: Path) -> None:
     """A link to the ledger leads to the one lock."""
     path, link = tmp_path / "output.jsonl", tmp_path / "link.jsonl"

@@ -11,7 +11,7 @@ import pytest
 from support import FakeClock, Stage, row, write_rows
 
 from jsonl_runner.keys import KeysView
-from jsonl_runner.progress import Bar, Plain, Silent, progress, state_of
+from jsonl_runner.progress import Bar, Plain, Progress, Silent, Surviving, progress, state_of
 from jsonl_runner.summary import RunSummary, Tokens
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def view(**more: Any) -> KeysView:
     return KeysView(**{"ready": 2, **none, **more})
 
 
-def plain(clock: FakeClock) -> tuple[Plain, io.StringIO]:
+def plain(clock: FakeClock) -> tuple[Progress, io.StringIO]:
     stream = io.StringIO()
     shown = progress("job", quiet=False, clock=clock, stream=stream)
-    assert isinstance(shown, Plain)
+    assert isinstance(shown, Surviving)
+    assert isinstance(shown._shown, Plain)
     return shown, stream
 
 
@@ -165,7 +166,8 @@ def test_quiet_says_nothing(clock: FakeClock, terminal: Terminal) -> None:
 def test_a_terminal_gets_a_bar(clock: FakeClock, terminal: Terminal) -> None:
     """In one line that is drawn over, ten times a second at the most, with what was done before."""
     shown = progress("job", quiet=False, clock=clock, stream=terminal.stream)
-    assert isinstance(shown, Bar)
+    assert isinstance(shown, Surviving)
+    assert isinstance(shown._shown, Bar)
     summary = RunSummary(rows=1000, skipped=500)
     shown.show(summary, view())
     first = terminal.drawings()

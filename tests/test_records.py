@@ -338,10 +338,6 @@ def test_a_fingerprint_is_of_the_content(one: Record, other: Record) -> None:
     assert fingerprint(one) == before
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="records.fingerprint: orjson reads 1,024 levels and writes 254; TypeError ends the run",
-)
 def test_a_deeply_nested_row_is_a_record_or_a_bad_row() -> None:
     """What the reader has let through has a fingerprint."""
     nested = b"[" * DEPTH + b"]" * DEPTH
@@ -381,11 +377,6 @@ def test_an_input_that_is_one(tmp_path: Path) -> None:
         assert stream.read() == GOOD
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="records.parse_row: orjson turns integers beyond 64 bits into floats, so merge writes "
-    "another number than the row has",
-)
 def test_a_long_number_in_another_field_is_kept() -> None:
     """An identifier of 20 digits comes out as it went in, or its row is named as bad."""
     fields = {"index": 1, "instruction": "x", "id": 12345678901234567890123}

@@ -296,10 +296,9 @@ def test_hostile_bodies_have_a_verdict(body: bytes) -> None:
 
 
 def test_an_html_error_page_does_not_fill_the_log() -> None:
-    """A proxy's page becomes half a line; a long message is cut."""
+    """A proxy's page becomes half a line."""
     page = classify(reply(502, b"<html>" + b"x" * 9000), WALL)
     assert page.message == "HTTP 502: an HTML page, not the API's JSON"
-    assert len(refused(400, message="long " * 1000).message) < 450
 
 
 def test_a_redirect_is_named_without_its_query() -> None:

@@ -24,6 +24,7 @@ from jsonl_runner import (
     WrongEndpointError,
 )
 from jsonl_runner.answering import answer
+from jsonl_runner.assembly import StandIn
 from jsonl_runner.records import Outcome, Record
 from jsonl_runner.simulator import SimulatorSettings, answer_text
 
@@ -293,7 +294,9 @@ def test_a_function_is_tried_again(stage: Stage) -> None:
 
     def made() -> Outcome:
         config, rows = stage.config(max_retries=1, api_keys=KEYS[:1]), [Record("0", "x", "text")]
-        return answer(config, rows, function=lambda _: call, clock=FakeClock(), quiet=True)["0"]
+        return answer(
+            config, rows, function=StandIn(lambda _: call), clock=FakeClock(), quiet=True
+        )["0"]
 
     first = made()
     assert (first.output, first.attempts) == ("text", 4)

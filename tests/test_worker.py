@@ -111,9 +111,9 @@ KEY_DEATHS = {
     "deactivated": "account_deactivated",
     "insufficient_quota": "insufficient_quota",
     "credit_balance_exhausted": "credit_balance_exhausted",
-    "403": "unsupported_country_region_territory",
     "key_echo": "invalid_api_key",
 }
+FORBIDDEN = {"403": "unsupported_country_region_territory"}
 STOPS = {"404_model": "model_not_found", "redirect": "redirect"}
 ANSWERS = ("length", "tool_calls", "surrogate", "whitespace")
 LIMITS = {"hang": {"timeout": 0.3}, "stall": {"body_timeout": 0.3}, "drip": {"body_timeout": 0.3}}
@@ -121,7 +121,7 @@ LIMITS = {"hang": {"timeout": 0.3}, "stall": {"body_timeout": 0.3}, "drip": {"bo
 
 def test_every_fault_the_simulator_knows_is_tested_here() -> None:
     """A new kind of fault needs a row in one of these tables."""
-    tables = (ROW_FAULTS, TRANSIENT, RATE_LIMITS, KEY_DEATHS, STOPS, ANSWERS)
+    tables = (ROW_FAULTS, TRANSIENT, FORBIDDEN, RATE_LIMITS, KEY_DEATHS, STOPS, ANSWERS)
     assert sorted(kind for table in tables for kind in table) == sorted(FAULT_KINDS)
 
 
@@ -142,6 +142,7 @@ def test_what_may_pass_is_tried_again_and_then_null(hire: Hire, kind: str) -> No
     """1 + max_retries calls, then null with the last reason; a fault that passes costs nothing."""
     retries = 0 if kind == "huge" else RETRIES
     bench = hire(max_retries=retries, **LIMITS.get(kind, {}))
+    bench.done("the address is right")
     outcome = bench.done(marked(kind))
     assert (outcome.output, outcome.code, outcome.attempts) == (None, TRANSIENT[kind], 1 + retries)
     assert outcome.message
@@ -160,6 +161,49 @@ def test_a_rate_limit_costs_no_retry(hire: Hire, clock: FakeClock, kind: str) ->
     assert (outcome.output, outcome.attempts) == (echo(text), 21)
     assert clock.waits
     assert bench.crew.rotator.view().retired == 0
+
+
+def test_a_row_that_is_forbidden_ruins_no_key(hire: Hire) -> None:
+    """A gateway's 403 for one text: null after its retries, and both keys go on."""
+    bench = hire(max_retries=3)
+    outcome = bench.done(marked("403"))
+    assert (outcome.output, outcome.code, outcome.attempts) == (None, FORBIDDEN["403"], 4)
+    assert bench.done("next").output == echo("next")
+    assert bench.crew.rotator.view().retired == 0
+
+
+def test_a_key_that_is_forbidden_costs_two_rows_a_call(hire: Hire, simulator: Simulator) -> None:
+    """A key of the wrong region: two rows show that it is the key, which is retired."""
+    simulator.settings = replace(simulator.settings, key_faults={KEYS[0]: "403"})
+    bench = hire(max_retries=5)
+    texts = [f"row {n}" for n in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(bench.done, texts))
+    assert [outcome.output for outcome in outcomes] == [echo(text) for text in texts]
+    assert simulator.journal.count(key=KEYS[0]) == 2
+    assert bench.crew.rotator.view().retired == 1
+
+
+def test_a_web_page_in_place_of_the_api_stops_the_run(hire: Hire, simulator: Simulator) -> None:
+    """Three pages before anything has succeeded show that the address is wrong."""
+    bench = hire(max_retries=5)
+    assert bench.work(marked("html")) is None
+    assert isinstance(bench.stop.reason, WrongEndpointError)
+    assert "check api_base" in str(bench.stop.reason)
+    assert len(simulator.journal.calls) == 3
+
+
+def test_a_row_that_is_always_refused_does_not_circle_for_ever(hire: Hire) -> None:
+    """A request beyond the tokens a minute: null once twenty others went through meanwhile."""
+    bench = hire(max_retries=0)
+    with ThreadPoolExecutor(2) as pool:
+        refused = pool.submit(bench.done, marked("429_bare"))
+        while not refused.done():
+            bench.done("another")
+    outcome = refused.result()
+    assert outcome.output is None
+    assert outcome.code == "rate_limit_exceeded"
+    assert outcome.attempts >= 20
 
 
 @pytest.mark.parametrize("kind", KEY_DEATHS)
@@ -196,12 +240,12 @@ def test_all_keys_dead_stops_the_run(hire: Hire, simulator: Simulator, kind: str
 def test_what_nobody_can_succeed_with_stops_the_run(
     hire: Hire, simulator: Simulator, kind: str
 ) -> None:
-    """One call shows that the model or the address is wrong; the row stays unwritten."""
+    """A call a key shows that the model is wrong, or one the address; the row is unwritten."""
     bench = hire()
     assert bench.work(marked(kind)) is None
     assert isinstance(bench.stop.reason, WrongEndpointError)
     assert str(bench.stop.reason).startswith(STOPS[kind])
-    assert len(simulator.journal.calls) == 1
+    assert len(simulator.journal.calls) == (2 if kind == "404_model" else 1)
 
 
 @pytest.mark.parametrize("kind", ANSWERS)

@@ -61,7 +61,7 @@ def check(as_json: bool, **options: Any) -> int:
 def _line(check: KeyCheck) -> str:
     limits = ""
     if check.request_limit is not None:
-        limits += f"  requests {check.requests_left:g} of {check.request_limit:g} left"
+        limits += f"  requests {check.requests_left:,.0f} of {check.request_limit:,.0f} left"
     if check.token_limit is not None:
-        limits += f"  tokens {check.tokens_left:g} of {check.token_limit:g} left"
+        limits += f"  tokens {check.tokens_left:,.0f} of {check.token_limit:,.0f} left"
     return f"{check.label}  {check.state}{limits}" + (f"  {check.reason}" if check.reason else "")

@@ -17,6 +17,9 @@ from .options import Suggesting, console
 from .run import run
 from .simulate import simulate
 
+#: The shells' 128 + SIGPIPE, and EX_SOFTWARE of sysexits.h: neither says "some rows are null".
+_EXIT_PIPE, _EXIT_DEFECT = 141, 70
+
 _EPILOG = (
     "Exit codes: 0 every row has its output, 1 some rows are null, 2 usage, configuration or input "
     "is wrong, 3 stopped with rows left (no usable key), 4 the output cannot be written, 130 and "
@@ -69,12 +72,14 @@ def _run() -> int:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output (head, less) has had enough
         sys.stderr.close()
-        return 1
+        return _EXIT_PIPE
     except Exception as error:  # the border of the process  # noqa: BLE001
         if console.debug:
             traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
-        return _fail(f"{what} (a defect of jsonl-runner: please report what --debug shows)", 1)
+        return _fail(
+            f"{what} (a defect of jsonl-runner: please report what --debug shows)", _EXIT_DEFECT
+        )
     return result if isinstance(result, int) else 0
 
 

@@ -129,7 +129,7 @@ def _simulated() -> Iterator[dict[str, Any]]:
     settings = SimulatorSettings(keys=_SIMULATED_KEYS, latency_s=_SIMULATED_LATENCY_S)
     say("--simulate: a built-in server answers; the answers are NOT real and nothing is paid")
     with Simulator(settings, keep_journal=False) as simulator:
-        yield {"api_base": simulator.base_url, "api_keys": list(_SIMULATED_KEYS)}
+        yield {"api_base": simulator.base_url, "api_keys": list(_SIMULATED_KEYS), "proxy": ""}
 
 
 def _describe(config: Config) -> None:

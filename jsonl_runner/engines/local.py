@@ -26,6 +26,8 @@ _SWITCH_INTERVAL_S = 0.05
 _MANY_THREADS = 64
 #: Files that are not connections: the ledger, its lock, the input, libraries.
 _OTHER_FILES = 64
+#: Files of one thread: its connection, and two events that libcurl waits with.
+_FILES_PER_THREAD = 3
 #: Seconds between two looks at the clock while no Outcome comes.
 TICK_S = 0.1
 #: Outcomes taken from the queue at once; a group is one write.
@@ -41,7 +43,7 @@ class _Left(NamedTuple):
 
 
 def file_limit() -> int | None:
-    """Raise the limit of open files as far as allowed; return how many connections fit under it.
+    """Raise the limit of open files as far as allowed; return how many threads fit under it.
 
     None where there is no such limit.
     """
@@ -55,7 +57,11 @@ def file_limit() -> int | None:
         except (ValueError, OSError):
             # macOS reports an infinite hard limit and takes no more than OPEN_MAX.
             soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if soft == resource.RLIM_INFINITY else max(1, soft - _OTHER_FILES)
+    return (
+        None
+        if soft == resource.RLIM_INFINITY
+        else max(1, (soft - _OTHER_FILES) // _FILES_PER_THREAD)
+    )
 
 
 class LocalEngine:
@@ -83,6 +89,11 @@ class LocalEngine:
         self._taken = self._returned = 0
         #: One token per row that may be in flight.
         self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no row is in flight."""
+        return self._taken == self._returned
 
     def outcomes(self, records: Iterator[Record]) -> Generator[list[Outcome]]:
         """Yield Outcomes in groups as they come; an empty group is a tick of the clock.

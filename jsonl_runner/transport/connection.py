@@ -126,11 +126,13 @@ class Watch:
         with self._lock:
             self.fault = self.fault or fault
             for number in self._sockets:
-                duplicate = socket.socket(fileno=socket.dup(number))
-                # The other side may have ended it first; then there is nothing to shut down.
-                with contextlib.suppress(OSError):
+                # The other side may have ended it first, and then there is nothing to shut down;
+                # or no file can be opened any more, and then the timeout must end it.
+                with (
+                    contextlib.suppress(OSError),
+                    socket.socket(fileno=socket.dup(number)) as duplicate,
+                ):
                     duplicate.shutdown(socket.SHUT_RDWR)
-                duplicate.close()
 
 
 def _readable(sockets: set[int]) -> bool:

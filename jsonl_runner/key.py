@@ -1,0 +1,119 @@
+"""One key's books, and the right to make one call with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .buckets import Bucket, LearnedBucket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .attempts import RateLimits
+    from .concurrency import Concurrency
+    from .secret import Secret
+
+
+class Lease:
+    """The right to make one call with one key."""
+
+    __slots__ = ("_key", "marks", "number", "position", "row", "started_s", "tokens")
+
+    def __init__(self, key: Key, tokens: int, started_s: float) -> None:
+        self._key = key
+        self.tokens = tokens
+        #: Index of the row the call is for; set by who makes it.
+        self.row = ""
+        self.started_s = started_s
+        self.number = key.calls
+        self.position = key.in_flight
+        #: Readings of the buckets' `taken`, in the order requests, tokens.
+        self.marks: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def key(self) -> Key:
+        """The key's books; to be changed by the rotator alone."""
+        return self._key
+
+    @property
+    def secret(self) -> str:
+        """The key itself: for an Authorization header and nothing else."""
+        return self._key.secret.reveal()
+
+    @property
+    def label(self) -> str:
+        """The key's name for people."""
+        return self._key.secret.label
+
+
+class Key:
+    """The books of one key."""
+
+    __slots__ = (
+        "calls",
+        "concurrency",
+        "configured",
+        "cooling_until",
+        "forbidden_row",
+        "in_flight",
+        "learned",
+        "refusals",
+        "rested_number",
+        "retired",
+        "secret",
+        "version",
+    )
+
+    def __init__(self, secret: Secret, concurrency: Concurrency) -> None:
+        self.secret = secret
+        self.concurrency = concurrency
+        self.in_flight = 0
+        self.calls = 0
+        self.cooling_until = 0.0
+        self.retired: str | None = None
+        #: The row that was forbidden last, with no success since.
+        self.forbidden_row: str | None = None
+        #: Refusals in a row without a word on when to come back.
+        self.refusals = 0
+        #: Number of the first call after the last cooldown: older ones tell nothing new.
+        self.rested_number = 0
+        #: Buckets for requests and tokens: from the configuration, and from the headers.
+        self.configured: tuple[Bucket | None, Bucket | None] = (None, None)
+        self.learned: list[LearnedBucket | None] = [None, None]
+        #: Counts changes, so that the rotator knows a stale heap entry.
+        self.version = 0
+
+    def buckets(self, tokens: int) -> Iterator[tuple[Bucket, float]]:
+        """Yield each bucket with what a call of this size takes from it."""
+        for pair in (self.configured, self.learned):
+            if pair[0] is not None:
+                yield pair[0], 1.0
+            if pair[1] is not None:
+                yield pair[1], float(tokens)
+
+    def forbids(self, row: str) -> bool:
+        """Note a 403; return whether it is the second row in a row, so that the key is at fault."""
+        before, self.forbidden_row = self.forbidden_row, row
+        return before is not None and before != row
+
+    def take(self, tokens: int, now: float) -> Lease:
+        """Book a call."""
+        self.calls += 1
+        self.in_flight += 1
+        lease = Lease(self, tokens, now)
+        for bucket, cost in self.buckets(tokens):
+            bucket.take(cost)
+        requests, spent = self.learned
+        lease.marks = (requests.taken if requests else 0.0, spent.taken if spent else 0.0)
+        return lease
+
+    def learn(self, lease: Lease, limits: RateLimits, now: float) -> None:
+        """Correct the learned buckets by an answer's headers."""
+        for number, limit in enumerate(limits):
+            bucket = self.learned[number]
+            if limit is None:
+                continue
+            if bucket is None:
+                bucket = self.learned[number] = LearnedBucket(limit, now)
+            mark = lease.marks[number]
+            bucket.observe(limit, mark=mark, started_s=lease.started_s, now=now)
