@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .secret import Secret
 
 
+#: Seconds a key rests after its first 403.
+_SUSPECT_S = 1.0
 #: Seconds. A shorter wait is how a paced run goes, no news.
 _WORTH_SAYING_S = 1.0
 
@@ -198,6 +200,8 @@ class Rotator:
             elif verdict.kind is Kind.FORBIDDEN:
                 if key.forbids(lease.row):
                     self._retire(key, verdict)
+                else:  # its row shall go to another key, and another row come to this one
+                    key.cooling_until = max(key.cooling_until, now + _SUSPECT_S)
             elif verdict.kind in {Kind.TRANSIENT, Kind.UNREACHABLE}:
                 if verdict.of_server:
                     self._endpoint.failed(verdict, self._rng, now)

@@ -31,6 +31,7 @@ _FINISHED_CODES = frozenset(
         "invalid_api_key",
         "enforced_spend_limit_reached",
         "organization_on_hold",
+        "unsupported_country_region_territory",
     }
 )
 _FINISHED_TYPES = frozenset({"insufficient_quota", "billing_error", "authentication_error"})

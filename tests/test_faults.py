@@ -47,7 +47,7 @@ LASTING: dict[str, Null | Stops | None] = {
     "deactivated": KEY_FINISHED,
     "insufficient_quota": KEY_FINISHED,
     "credit_balance_exhausted": KEY_FINISHED,
-    "403": Null("unsupported_country_region_territory", 2),
+    "403": KEY_FINISHED,
     "key_echo": KEY_FINISHED,
     "404_model": KEY_FINISHED,
     "400": Null("invalid_request_error", 1),

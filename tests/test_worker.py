@@ -111,9 +111,9 @@ KEY_DEATHS = {
     "deactivated": "account_deactivated",
     "insufficient_quota": "insufficient_quota",
     "credit_balance_exhausted": "credit_balance_exhausted",
+    "403": "unsupported_country_region_territory",
     "key_echo": "invalid_api_key",
 }
-FORBIDDEN = {"403": "unsupported_country_region_territory"}
 STOPS = {"404_model": "model_not_found", "redirect": "redirect"}
 ANSWERS = ("length", "tool_calls", "surrogate", "whitespace")
 LIMITS = {"hang": {"timeout": 0.3}, "stall": {"body_timeout": 0.3}, "drip": {"body_timeout": 0.3}}
@@ -121,7 +121,7 @@ LIMITS = {"hang": {"timeout": 0.3}, "stall": {"body_timeout": 0.3}, "drip": {"bo
 
 def test_every_fault_the_simulator_knows_is_tested_here() -> None:
     """A new kind of fault needs a row in one of these tables."""
-    tables = (ROW_FAULTS, TRANSIENT, FORBIDDEN, RATE_LIMITS, KEY_DEATHS, STOPS, ANSWERS)
+    tables = (ROW_FAULTS, TRANSIENT, RATE_LIMITS, KEY_DEATHS, STOPS, ANSWERS)
     assert sorted(kind for table in tables for kind in table) == sorted(FAULT_KINDS)
 
 
@@ -161,27 +161,6 @@ def test_a_rate_limit_costs_no_retry(hire: Hire, clock: FakeClock, kind: str) ->
     assert (outcome.output, outcome.attempts) == (echo(text), 21)
     assert clock.waits
     assert bench.crew.rotator.view().retired == 0
-
-
-def test_a_row_that_is_forbidden_ruins_no_key(hire: Hire) -> None:
-    """A gateway's 403 for one text: null after its retries, and both keys go on."""
-    bench = hire(max_retries=3)
-    outcome = bench.done(marked("403"))
-    assert (outcome.output, outcome.code, outcome.attempts) == (None, FORBIDDEN["403"], 4)
-    assert bench.done("next").output == echo("next")
-    assert bench.crew.rotator.view().retired == 0
-
-
-def test_a_key_that_is_forbidden_costs_two_rows_a_call(hire: Hire, simulator: Simulator) -> None:
-    """A key of the wrong region: two rows show that it is the key, which is retired."""
-    simulator.settings = replace(simulator.settings, key_faults={KEYS[0]: "403"})
-    bench = hire(max_retries=5)
-    texts = [f"row {n}" for n in range(24)]
-    with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(bench.done, texts))
-    assert [outcome.output for outcome in outcomes] == [echo(text) for text in texts]
-    assert simulator.journal.count(key=KEYS[0]) == 2
-    assert bench.crew.rotator.view().retired == 1
 
 
 def test_a_web_page_in_place_of_the_api_stops_the_run(hire: Hire, simulator: Simulator) -> None:
