@@ -52,7 +52,7 @@ def answer(
     for note in (*config.notes, *crew.notes):
         shown.say(f"note: {note}")
     summary = RunSummary(rows=len(records))
-    guards = Guards(config, clock, stop, shown.say)
+    guards = Guards(config, clock, stop, shown.say, note=shown.say)
     outcomes: dict[str, Outcome] = {}
     engine = LocalEngine(crew.work, threads=crew.threads, stop=stop)
     try:

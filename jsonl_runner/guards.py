@@ -30,6 +30,7 @@ class Guards:
         clock: where the time comes from.
         stop: is requested, with the reason, when the run comes to nothing.
         say: tells the user a line.
+        note: tells it and keeps it for the summary.
         first_run: whether nothing is known of these rows yet. A bad beginning stops the first run
             only, so that it cannot stand in the way of the rest for ever.
     """
@@ -41,11 +42,13 @@ class Guards:
         stop: Stop,
         say: Callable[[str], None],
         *,
+        note: Callable[[str], None],
         first_run: bool = True,
     ) -> None:
         self._clock = clock
         self._stop = stop
         self._say = say
+        self._note = note
         self._first_run = first_run
         self._limit_s = max(config.stall_timeout, config.timeout + _STALL_MARGIN_S)
         self._moved_at = clock.now()
@@ -69,6 +72,10 @@ class Guards:
 
     def tick(self, keys: KeysView, *, idle: bool) -> None:
         """Look at the keys from time to time; `idle`: no row is in flight."""
+        for loss in keys.losses:
+            if loss not in self._told:
+                self._told.add(loss)
+                self._note(loss)
         if keys.trouble and keys.trouble not in self._told:
             self._told.add(keys.trouble)
             self._say(f"trouble: {keys.trouble}")

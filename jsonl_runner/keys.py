@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .secret import Secret
 
 
+#: Seconds without any answer after which that is said.
+_QUIET_S = 10.0
 #: Seconds a key rests after its first 403.
 _SUSPECT_S = 1.0
 #: Seconds. A shorter wait is how a paced run goes, no news.
@@ -62,6 +64,8 @@ class KeysView:
     waiting_for: str
     #: What is wrong with the server, in a sentence; empty when nothing is.
     trouble: str
+    #: The keys that are retired, and why, a line each.
+    losses: tuple[str, ...] = ()
 
 
 class Rotator:
@@ -106,6 +110,8 @@ class Rotator:
         self._lack_model = 0
         #: Whether any call has succeeded.
         self._worked = False
+        #: When an answer came last.
+        self._released_at = now
         for key in self._keys:
             self._file(key, now)
 
@@ -188,6 +194,7 @@ class Rotator:
         """Take a lease back and learn from what its call brought."""
         with self._changed:
             now = self._clock.now()
+            self._released_at = now
             key = lease.key
             key.in_flight -= 1
             if verdict.limits is not None:
@@ -260,10 +267,16 @@ class Rotator:
     def _all_retired(self) -> RunStoppedError:
         if self._lack_model == len(self._keys) and not self._worked:
             return WrongEndpointError(f"{self._keys[0].retired}: check model (--model)")
-        shown = [f"{key.secret.label} {key.retired}" for key in self._keys[:5]]
+        hint = "put them right or replace them, then run the same command again"
+        if len(self._keys) == 1:
+            (key,) = self._keys
+            text = f"the only key is finished: {key.secret.label} {key.retired}; {hint}"
+            return NoUsableKeyError(text)
+        codes = [(key.retired or "").partition(":")[0] for key in self._keys[:5]]
+        shown = [f"{k.secret.label} {code}" for k, code in zip(self._keys, codes, strict=False)]
         more = f"; and {len(self._keys) - 5} more" if len(self._keys) > 5 else ""
-        count = "the only key is" if len(self._keys) == 1 else f"all {len(self._keys)} keys are"
-        return NoUsableKeyError(f"{count} finished: {'; '.join(shown)}{more}")
+        count = f"all {len(self._keys)} keys are finished"
+        return NoUsableKeyError(f"{count}: {'; '.join(shown)}{more}; {hint}")
 
     def view(self) -> KeysView:
         """Return the state of all keys, for the progress line."""
@@ -281,14 +294,23 @@ class Rotator:
                     waiting_for = (
                         f"all {self._usable} keys are {what}, next ready in {in_words(wait_s)}"
                     )
+            in_flight = sum(key.in_flight for key in self._keys)
+            quiet_s = now - self._released_at
+            if not waiting_for and in_flight and quiet_s >= _QUIET_S:
+                waiting_for = f"waiting for {in_flight} answers, none for {in_words(quiet_s)}"
             return KeysView(
                 ready,
                 cooling,
                 states.count("retired"),
-                in_flight=sum(key.in_flight for key in self._keys),
+                in_flight=in_flight,
                 calls=sum(key.calls for key in self._keys),
                 waiting_for=waiting_for,
                 trouble=self._endpoint.trouble,
+                losses=tuple(
+                    f"key {key.secret.label} is retired: {key.retired}"
+                    for key in self._keys
+                    if key.retired is not None
+                ),
             )
 
     def keys(self) -> list[KeyView]:

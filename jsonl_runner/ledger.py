@@ -102,7 +102,8 @@ def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, boo
         entries += 1
         yield offset, index, output is not None
     if foreign and not entries:
-        raise LedgerError(f"{path}: this file is no ledger; name another output")
+        hint = "are input and output swapped? else name another output"
+        raise LedgerError(f"{path}: this file is no ledger; {hint}")
 
 
 def _may_be_damaged(line: bytes) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import jsontext
 from .appendfile import LineReader
 from .atomic import replacing
+from .calllog import path_for
 from .errors import InputError
 from .indexes import IndexMap
 from .ledger import Damage, entries_of, parse_line
@@ -65,7 +66,7 @@ def merge(
         InputError: a file is missing, or the ledger holds no row of this input.
         LedgerError: a file cannot be read or written.
     """
-    for source in (data, ledger):
+    for source in (data, ledger, path_for(ledger)):
         if target.exists() and source.exists() and target.samefile(source):
             raise InputError(f"{target}: the merged file would overwrite {source}; name another")
     if not ledger.is_file():

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 _PLAIN_EVERY_S = 10.0
 #: Seconds between two drawings of the bar: 10 a second is smooth, more is wasted.
 _DRAW_EVERY_S = 0.1
-_RATE = "{rate_fmt}]{postfix}"
-_BAR = "{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, " + _RATE
-_BAR_OPEN_END = "{desc}: {n_fmt} rows [{elapsed}, " + _RATE
+# The state stands before times and bar: on a narrow terminal the end of the line falls off.
+_BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}, {rate_fmt}] {bar}"
+_BAR_OPEN_END = "{n_fmt} rows{postfix} [{elapsed}, {rate_fmt}]"
 
 
 class Progress(Protocol):
@@ -141,7 +141,7 @@ class Bar:
                 unit=" rows",
                 dynamic_ncols=True,
                 mininterval=0,
-                bar_format=_BAR_OPEN_END if summary.rows is None else _BAR,
+                bar_format="{desc}: " + (_BAR_OPEN_END if summary.rows is None else _BAR),
             )
         self._bar.n = summary.skipped + summary.done + summary.failed
         self._bar.set_postfix_str(state_of(summary, keys), refresh=False)

@@ -339,7 +339,13 @@ def open_input(path: Path) -> IO[bytes]:
         raise InputError(f"{path}: there is no such file; check the path") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if not stream.peek(1):
+    beginning = stream.peek(64)
+    if beginning[:1] == b"[" and beginning[1:].lstrip()[:1] in (b"{", b""):
+        stream.close()
+        raise InputError(
+            f"{path}: this is a JSON array, not JSONL; write one object a line (jq -c '.[]' {path})"
+        )
+    if not beginning:
         stream.close()
         raise InputError(f"{path}: the file is empty; it needs one JSON object a line")
     return stream

@@ -196,7 +196,7 @@ class _Run:
         summary = self._summary
         summary.rows, summary.skipped = found.rows, found.skipped
         summary.bad_rows = [str(row) for row in found.bad]
-        summary.changed = found.changed
+        summary.changed = [] if self._job.redo_changed else found.changed
         if found.changed and not self._job.redo_changed:
             self._note(
                 f"{len(found.changed):,} rows have changed since they were answered (index "
@@ -245,7 +245,14 @@ class _Run:
         self._started = self._clock.now()
         before = self._ledger.found
         first_run = not before.done and not before.nulls
-        guards = Guards(self._config, self._clock, self._stop, self._shown.say, first_run=first_run)
+        guards = Guards(
+            self._config,
+            self._clock,
+            self._stop,
+            self._shown.say,
+            note=self._note,
+            first_run=first_run,
+        )
         shown_at = float("-inf")
         with contextlib.closing(engine.outcomes(records)) as groups:
             for group in groups:
@@ -261,6 +268,7 @@ class _Run:
                     guards.tick(keys, idle=engine.idle)
                     self._shown.show(self._summary, keys)
                     self._tell_stopping(keys)
+        guards.tick(crew.rotator.view(), idle=True)  # what came after the last look
         reason = self._stop.reason
         if reason is not None and not (self._complete and isinstance(reason, RunInterruptedError)):
             raise reason
@@ -273,7 +281,8 @@ class _Run:
         if not self._told and isinstance(self._stop.reason, RunInterruptedError):
             self._told = True
             self._shown.say(
-                f"stopping: {keys.in_flight} calls in flight may finish; Ctrl-C again ends now"
+                f"stopping: {keys.in_flight} calls in flight may finish, which can take up to "
+                f"{self._config.timeout:g} s (timeout); Ctrl-C again ends now"
             )
 
     def _fail(self, error: JsonlRunnerError) -> NoReturn:

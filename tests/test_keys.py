@@ -255,7 +255,7 @@ def test_all_keys_dead_names_labels_and_reasons_but_no_key() -> None:
     for number, key in enumerate(KEYS, 1):
         assert f"#{number}(…{key[-4:]})" in text
         assert key not in text
-    assert "no such key" in text
+    assert "invalid_api_key" in text
     assert rotator.view().retired == 2
 
 

@@ -64,6 +64,8 @@ def status(data: Path, output: Path, as_json: bool) -> int:
     from ..status import status as status_of  # noqa: PLC0415
 
     found = status_of(data, output)
+    if not output.exists():
+        say(f"note: {output} is not there yet")
     if as_json:
         print_json(found.to_dict())
     else:

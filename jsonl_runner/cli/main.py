@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from .. import __version__
-from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError
+from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError, RunInterruptedError
 from .data import compact, merge, status, validate
 from .keys import keys
 from .options import Suggesting, console
@@ -56,18 +56,9 @@ def _run() -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         result = cli.main(prog_name="jsonl-runner", standalone_mode=False)
     except click.ClickException as error:
-        command = (
-            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
-        )
-        hint = f" ({command} --help tells more)" if command else ""
-        return _fail(f"{error.format_message().rstrip('.')}{hint}", EXIT_USAGE)
+        return _usage(error)
     except JsonlRunnerError as error:
-        if console.debug:
-            traceback.print_exc()
-        if isinstance(error, BadRowsError):
-            for row in error.rows:
-                click.echo(row, err=True)
-        return _fail(str(error), error.exit_code)
+        return _explain(error)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output (head, less) has had enough
@@ -81,6 +72,27 @@ def _run() -> int:
             f"{what} (a defect of jsonl-runner: please report what --debug shows)", _EXIT_DEFECT
         )
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: click.ClickException) -> int:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and context is not None:
+        click.echo(context.get_help(), err=True)
+        return EXIT_USAGE
+    hint = f" ({context.command_path} --help tells more)" if context is not None else ""
+    return _fail(f"{error.format_message().rstrip('.')}{hint}", EXIT_USAGE)
+
+
+def _explain(error: JsonlRunnerError) -> int:
+    if console.debug:
+        traceback.print_exc()
+    if isinstance(error, RunInterruptedError):  # as was asked for: no error
+        click.echo(str(error), err=True)
+        return error.exit_code
+    if isinstance(error, BadRowsError):
+        for row in error.rows:
+            click.echo(row, err=True)
+    return _fail(str(error), error.exit_code)
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import EXIT_USAGE, JsonlRunnerError
+from ..errors import EXIT_STOPPED, EXIT_USAGE, ConfigError, JsonlRunnerError
 from .options import (
     PATH,
     bad_rows_option,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Keys of the simulator that `--simulate` starts.
 _SIMULATED_KEYS = ("sk-simulated-0001", "sk-simulated-0002", "sk-simulated-0003")
+#: Stands before the model's name in the call log of a simulated run.
+_SIMULATED_MODEL = "simulated-"
 #: Seconds an answer of that simulator takes: long enough to see the bar move.
 _SIMULATED_LATENCY_S = 0.05
 
@@ -80,9 +84,12 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
     as_json = options["as_json"]
     with contextlib.ExitStack() as stack:
         overrides = _overrides(options)
+        _refuse_mixing(output, simulate=options["simulate"])
         if options["simulate"]:
             overrides.update(stack.enter_context(_simulated()))
         config = load_config(options["config_path"], overrides)
+        if options["simulate"]:  # so that the call log tells these answers from real ones
+            config = replace(config, model=_SIMULATED_MODEL + config.model)
         if console.verbose:
             _describe(config)
         job = runner.Job(
@@ -132,6 +139,20 @@ def _simulated() -> Iterator[dict[str, Any]]:
         yield {"api_base": simulator.base_url, "api_keys": list(_SIMULATED_KEYS), "proxy": ""}
 
 
+def _refuse_mixing(output: Path, *, simulate: bool) -> None:
+    """Keep invented answers out of a real ledger, and real ones out of an invented one.
+
+    Raises:
+        ConfigError: the ledger holds the other kind.
+    """
+    from ..calllog import read  # noqa: PLC0415
+
+    for entry in itertools.islice(read(output), 1):
+        if simulate != str(entry.get("model") or "").startswith(_SIMULATED_MODEL):
+            kind = "real" if simulate else "simulated"
+            raise ConfigError(f"{output} holds {kind} answers: remove it or name another output")
+
+
 def _describe(config: Config) -> None:
     labels = ", ".join(key.label for key in config.api_keys[:10])
     more = f" and {len(config.api_keys) - 10} more" if len(config.api_keys) > 10 else ""
@@ -150,13 +171,13 @@ def _report(summary: RunSummary, job: Job, *, as_json: bool, command: str) -> No
 
 
 def _next_steps(summary: RunSummary, job: Job, command: str) -> list[str]:
-    if summary.stop_code == EXIT_USAGE:
-        return []  # the error that follows says what to put right first
+    if summary.stop_code in {EXIT_USAGE, EXIT_STOPPED}:
+        return []  # the error that follows says what to do first
+    if job.data is None:
+        return []
     if summary.stopped is not None or summary.left:
         return ["next: run the same command again, it goes on where it stopped"]
     if summary.failed:
         return [f"next: the same command tries the {summary.failed:,} nulls again"]
-    if job.data is None:
-        return []
     merged = job.output.with_name("merged.json")
     return [f"next: {command.replace(' run', ' merge')} {job.data} {job.output} {merged}"]

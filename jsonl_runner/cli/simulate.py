@@ -45,7 +45,12 @@ def simulate(
       jsonl-runner simulate --port 8000 --fault 429=0.05 --fault 500=0.02
     """
     from ..errors import ConfigError  # noqa: PLC0415  # --help need not wait for it
-    from ..simulator import FAULT_KINDS, Simulator, SimulatorSettings  # noqa: PLC0415
+    from ..simulator import (  # noqa: PLC0415
+        FAULT_KINDS,
+        Simulator,
+        SimulatorSettings,
+        UnknownFaultError,
+    )
 
     rates = {kind: _rate(rate) for kind, rate in _pairs(faults, "--fault")}
     try:
@@ -58,12 +63,15 @@ def simulate(
             fault_rates=rates,
             key_faults=dict(_pairs(key_faults, "--key-fault")),
         )
-    except ValueError as error:
+    except UnknownFaultError as error:
         raise ConfigError(f"{error} (kinds: {', '.join(FAULT_KINDS)})") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     try:
         simulator = Simulator(settings, port=port, keep_journal=False).start()
-    except OSError as error:
-        raise ConfigError(f"port {port} cannot be had ({error.strerror}); try --port 0") from None
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or "it must be from 0 to 65535"
+        raise ConfigError(f"port {port} cannot be had ({why}); try --port 0") from None
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
