@@ -205,7 +205,24 @@ def test_simulate_flag_needs_nothing(stage: Stage) -> None:
     result = stage.cli("run", "data.jsonl", "output.jsonl", "--simulate")
     assert result.returncode == 0
     assert "the answers are NOT real" in result.stderr
-    assert read_ledger(stage.output) == {str(item["index"]): expected(item) for item in rows}
+    wanted = {str(item["index"]): expected(item, "simulated-gpt-4.1-mini") for item in rows}
+    assert read_ledger(stage.output) == wanted
+
+
+def test_simulated_and_real_answers_are_kept_apart(stage: Stage) -> None:
+    """Neither kind of run goes on with a ledger of the other kind; nothing is changed."""
+    write_rows(stage.data, [row(0)])
+    stage.cli("run", "data.jsonl", "output.jsonl", "--simulate")
+    write_rows(stage.data, [row(0), row(1)])
+    before = stage.output.read_bytes()
+    real = stage.run_cli()
+    assert (real.returncode, stage.output.read_bytes()) == (2, before)
+    assert "output.jsonl holds simulated answers: remove it or name another output" in real.stderr
+    other = stage.cli("run", "data.jsonl", "other.jsonl", "--config", stage.config_file())
+    assert other.returncode == 0
+    mixed = stage.cli("run", "data.jsonl", "other.jsonl", "--simulate")
+    assert mixed.returncode == 2
+    assert "other.jsonl holds real answers" in mixed.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -69,7 +69,8 @@ def test_every_key_echoed_back_in_the_error(stage: Stage) -> None:
     result = stage.run_cli(*LOUD)
     assert result.returncode == 3
     assert "Traceback" in result.stderr, "--debug shows where the error came from"
-    assert "Incorrect API key provided: #1(…0001)." in result.stderr.splitlines()[-1]
+    assert "#1(…0001) invalid_api_key" in result.stderr.splitlines()[-1]
+    assert "Incorrect API key provided: #1(…0001)." in result.stderr
     assert_all_clean(stage, result)
     checked = stage.cli("keys", "check", "--config", stage.config_file(), "--json", "--debug")
     assert [item["state"] for item in json.loads(checked.stdout)] == ["finished"] * 2
