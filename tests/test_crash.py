@@ -153,7 +153,7 @@ def test_a_signal_lets_calls_in_flight_finish_and_says_how_to_go_on(
             assert process.wait(10) == code
         told = stderr_of(stage)
         assert "run the same command again" in told
-        assert told.splitlines()[-1] == f"error: interrupted by {number.name}"
+        assert told.splitlines()[-1] == f"interrupted by {number.name}"
         assert journal.count() == journal.count(status=200), "a call in flight was cut off"
         assert len(read_ledger(stage.output)) == journal.count(), "a paid answer was not written"
         assert not stage.output.with_name("output.jsonl.lock").exists()

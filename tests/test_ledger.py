@@ -165,7 +165,7 @@ def test_a_file_that_is_no_ledger_is_not_touched(tmp_path: Path, content: bytes)
     """Not one line in it is or was one of a ledger: an error, and nothing is cut or locked."""
     path = tmp_path / "output.jsonl"
     path.write_bytes(content)
-    with pytest.raises(LedgerError, match="this file is no ledger; name another output"):
+    with pytest.raises(LedgerError, match="this file is no ledger; are input and output swapped"):
         Ledger(path)
     assert path.read_bytes() == content
     assert [item.name for item in tmp_path.iterdir()] == ["output.jsonl"]
