@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .assembly import assemble
 from .clock import Clock, Stop, SystemClock
 from .engines.local import LocalEngine
+from .errors import JsonlRunnerError
 from .guards import Guards
 from .progress import progress
 from .signals import stopping
@@ -67,6 +68,10 @@ def answer(
     finally:
         shown.close(summary, crew.rotator.view())
         crew.close()
-    if stop.reason is not None and summary.left:
-        raise stop.reason
+    reason = stop.reason
+    if reason is not None and summary.left:
+        if isinstance(reason, JsonlRunnerError):  # what was paid for is not thrown away
+            reason.summary = summary
+            reason.answers = {index: outcome.output for index, outcome in outcomes.items()}
+        raise reason
     return outcomes

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""The errors that reach a user of this package.
 
     JsonlRunnerError                 the root; exit code 2
     ├── ConfigError                  configuration or arguments are wrong
@@ -10,7 +10,9 @@
     │   ├── NoUsableKeyError         every key is retired
     │   ├── WrongEndpointError       exit code 2: model, address or certificate is wrong
     │   └── RunInterruptedError      exit code 130 or 143: a signal asked for the end
-    └── TransportError               one attempt brought no answer; never leaves `worker`
+    └── CallFailedError              a single `api` call brought no output (in `toolkit`)
+
+`TransportError` is none of them: one attempt brought no answer; it never leaves `callers`.
 
 `str(error)` is one line for the user: what is wrong, where, and what to do about it.
 """
@@ -42,10 +44,12 @@ class JsonlRunnerError(Exception):
     Attributes:
         exit_code: what the command line exits with.
         summary: the `RunSummary` of what was done until then, where a run had begun.
+        answers: the outputs that `parallel_api` had until then, by the caller's own indices.
     """
 
     exit_code = EXIT_USAGE
     summary: Any = None
+    answers: Any = None
 
 
 class ConfigError(JsonlRunnerError):
@@ -114,7 +118,7 @@ class TransportError(Exception):
 
     Attributes:
         code: one short word of ours, such as `refused`, `timeout` or `reset`.
-        connected: whether a connection to the server stood. Before that, the failure says nothing
+        connected: whether any of the request was sent. Before that, the failure says nothing
             about the request; after it, the request may have been billed.
     """
 

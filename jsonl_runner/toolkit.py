@@ -10,7 +10,7 @@ from . import config as settings
 from .answering import answer
 from .assembly import StandIn
 from .attempts import Answer, AttemptError, Kind
-from .errors import ConfigError, JsonlRunnerError, RunInterruptedError
+from .errors import ConfigError, JsonlRunnerError, RunInterruptedError, RunStoppedError
 from .merge import merge
 from .prompts import texts_of
 from .records import Record
@@ -188,7 +188,9 @@ class ParallelToolkit:
 
         Raises:
             CallFailedError: there is none; `code` says why.
-            RunStoppedError: no key can serve.
+            ConfigError: there is no key.
+            RunStoppedError: no key or endpoint can serve.
+            KeyboardInterrupt: Ctrl-C.
         """
         outcome = self._answer([_record("0", prompt)], quiet=True)["0"]
         if outcome.output is None:
@@ -196,10 +198,23 @@ class ParallelToolkit:
         return outcome.output
 
     def parallel_api(self, data: Mapping[_Index, Prompt]) -> dict[_Index, str | None]:
-        """Return the model's text for each prompt, None where there is none, in the same order."""
+        """Return the model's text for each prompt, None where there is none, in the same order.
+
+        Raises:
+            ConfigError: there is no key.
+            RunStoppedError: no key or endpoint can serve; its `answers` has what had come by then.
+            KeyboardInterrupt: Ctrl-C; its `__cause__` has the same `answers`.
+        """
         # By position: 1 and "1" are two keys of a mapping, and one index.
         records = [_record(str(place), prompt) for place, prompt in enumerate(data.values())]
-        outcomes = self._answer(records, quiet=self._quiet)
+        try:
+            outcomes = self._answer(records, quiet=self._quiet)
+        except (RunStoppedError, KeyboardInterrupt) as error:
+            stopped = error if isinstance(error, RunStoppedError) else error.__cause__
+            if isinstance(stopped, RunStoppedError) and stopped.answers is not None:
+                came = stopped.answers
+                stopped.answers = {i: came.get(str(place)) for place, i in enumerate(data)}
+            raise
         return {index: outcomes[str(place)].output for place, index in enumerate(data)}
 
     def _answer(self, records: list[Record], *, quiet: bool) -> dict[str, Outcome]:

@@ -57,4 +57,4 @@ class Transport(Protocol):
         """End every call under way, and every later one, at once."""
 
     def close(self) -> None:
-        """Close the connections; no call may be under way."""
+        """Let go of what is shared; each thread's connection closes with the thread."""
