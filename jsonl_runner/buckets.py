@@ -15,8 +15,9 @@ _EXACT = 1e-9
 #: Seconds between the two answers of a measurement, at least and at most: `remaining` is a whole
 #: number, so a shorter span would measure its rounding, and a longer one yesterday's limit.
 _MEASURE_S, _MEASURE_ANEW_S = 1.0, 10.0
-#: Share by which one answer may raise the level towards what it says.
-_GOOD_NEWS = 0.2
+#: Share by which one answer may raise the level towards what it says; a burst of answers, whose
+#: requests have overtaken each other most, no more than the seconds since the last one.
+_GOOD_NEWS, _GOOD_NEWS_S = 0.2, 1.0
 #: Seconds; a reset of "0s" is one that has been rounded.
 _MIN_RESET_S = 0.05
 #: A limit that were whole again within half a second is none: then `reset` means something else.
@@ -78,13 +79,14 @@ class LearnedBucket(Bucket):
     two answers is the change of `remaining` plus what was sent in between.
     """
 
-    __slots__ = ("_anchor", "_newest", "_reset_at")
+    __slots__ = ("_anchor", "_heard_at", "_newest", "_reset_at")
 
     def __init__(self, limit: RateLimit, now: float) -> None:
         super().__init__(limit.limit, now)
         self.level = self.capacity = limit.remaining
         self.rate = _first_guess(limit)
         self._newest = -1.0
+        self._heard_at = now
         self._reset_at = math.inf
         #: The answer the next measurement starts from: when it was sent, `taken` then, `remaining`.
         self._anchor: tuple[float, float, float] | None = None
@@ -130,7 +132,9 @@ class LearnedBucket(Bucket):
         flowed_in = self.rate * max(0.0, now - started_s)
         level = min(self.capacity, limit.remaining + flowed_in - (self.taken - mark))
         self._refill(now)
-        self.level = min(level, self.level + _GOOD_NEWS * (level - self.level))
+        share = min(_GOOD_NEWS, (now - self._heard_at) / _GOOD_NEWS_S)
+        self._heard_at = now
+        self.level = min(level, self.level + share * (level - self.level))
         if limit.reset_s is not None:
             self._reset_at = now + max(limit.reset_s, _MIN_RESET_S)
 
