@@ -295,10 +295,10 @@ def test_bad_news_is_believed_at_once_and_good_news_bit_by_bit() -> None:
     bucket = learned(60, 50, None)
     bucket.observe(RateLimit(60, 5, None), mark=bucket.take(1), started_s=0.0, now=0.0)
     assert bucket.level == pytest.approx(5)
-    bucket.observe(RateLimit(60, 45, None), mark=bucket.take(1), started_s=1.0, now=1.0)
+    bucket.observe(RateLimit(60, 45, None), mark=bucket.take(1), started_s=0.5, now=0.5)
     assert 5 < bucket.level < 15
     level = bucket.level
-    bucket.observe(RateLimit(60, 45, None), mark=bucket.take(1), started_s=1.0, now=1.001)
+    bucket.observe(RateLimit(60, 45, None), mark=bucket.take(1), started_s=0.5, now=0.501)
     assert bucket.level < level, (
         "answers of a burst, whose requests overtake each other, say little"
     )
