@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .clock import Clock, Stop
     from .secret import Secret
 
+    #: Of a heap: what it is ordered by, a number to decide ties, the key's version then, the key.
+    _Entry = tuple[float, int, int, Key]
+
 
 #: Seconds without any answer after which that is said.
 _QUIET_S = 10.0
@@ -102,8 +105,8 @@ class Rotator:
         # Reentrant: a signal handler that wakes the waiter may interrupt a holder of this lock.
         self._changed = threading.Condition()
         self._numbers = itertools.count()
-        self._ready: list[tuple[int, int, int, Key]] = []  # (-room, number, version, key)
-        self._resting: list[tuple[float, int, int, Key]] = []  # (until, number, version, key)
+        self._ready: list[_Entry] = []  # ordered by -room
+        self._resting: list[_Entry] = []  # ordered by when the rest ends
         self._endpoint = Breaker()
         #: Keys that are not retired.
         self._usable = len(self._keys)
@@ -177,18 +180,17 @@ class Rotator:
             return
         room = key.concurrency.limit - key.in_flight
         if room > 0:
-            entry = (-room, next(self._numbers), key.version, key)
-            heapq.heappush(self._ready, entry)
-            if len(self._ready) > 4 * len(self._keys) + 64:  # mostly stale entries: drop them
-                self._ready = [entry for entry in self._ready if entry[2] == entry[3].version]
-                heapq.heapify(self._ready)
+            self._push(self._ready, -room, key)
 
     def _rest(self, key: Key, until: float) -> None:
         key.version += 1
-        heapq.heappush(self._resting, (until, next(self._numbers), key.version, key))
-        if len(self._resting) > 4 * len(self._keys) + 64:
-            self._resting = [entry for entry in self._resting if entry[2] == entry[3].version]
-            heapq.heapify(self._resting)
+        self._push(self._resting, until, key)
+
+    def _push(self, heap: list[_Entry], order: float, key: Key) -> None:
+        heapq.heappush(heap, (order, next(self._numbers), key.version, key))
+        if len(heap) > 4 * len(self._keys) + 64:  # mostly stale entries: drop them
+            heap[:] = [entry for entry in heap if entry[2] == entry[3].version]
+            heapq.heapify(heap)
 
     def release(self, lease: Lease, verdict: Verdict) -> None:
         """Take a lease back and learn from what its call brought."""

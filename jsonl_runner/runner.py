@@ -151,7 +151,7 @@ class _Run:
         for damage in self._ledger.found.damage:
             self._note(str(damage))
         found = self._look() if self._job.data is not None else None
-        if found is not None and found.todo + len(found.changed) * self._job.redo_changed == 0:
+        if found is not None and found.todo == 0:
             return self._end()
         crew = assemble(
             self._config,
@@ -177,8 +177,7 @@ class _Run:
     def _note(self, text: str) -> None:
         """Tell the user, and keep it for the summary."""
         text = without_login(text)
-        if text not in self._summary.notes:
-            self._summary.note(text)
+        if self._summary.note(text):
             self._shown.say(f"note: {text}")
 
     def _look(self) -> Survey:

@@ -117,10 +117,12 @@ class RunSummary:
             else:
                 failure.count += 1
 
-    def note(self, text: str) -> None:
-        """Keep a note, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+    def note(self, text: str) -> bool:
+        """Keep a note, once; return whether it is new."""
+        if text in self.notes:
+            return False
+        self.notes.append(text)
+        return True
 
     def stop(self, error: JsonlRunnerError) -> None:
         """Note why the run ended early."""

@@ -31,6 +31,10 @@ _PLACE_TRIES = 3
 _TOO_OFTEN = 20
 
 
+#: What costs the row a retry, after a wait.
+_COSTS_RETRY = frozenset({Kind.TRANSIENT, Kind.FORBIDDEN})
+
+
 class Caller(Protocol):
     """Makes one attempt for a Record."""
 
@@ -103,7 +107,7 @@ class Worker:
                 # Threads may overwrite each other's count; it need not be exact.
                 self._successes += verdict.kind is Kind.OK
                 return self._finish(outcome, verdict)
-            if verdict.kind in {Kind.TRANSIENT, Kind.FORBIDDEN}:
+            if verdict.kind in _COSTS_RETRY:
                 wait_s = max(backoff.ROW.wait_s(retries, self._rng), verdict.retry_after_s or 0.0)
                 retries += 1
                 if self._stop.pause(wait_s, self._clock):
@@ -116,7 +120,7 @@ class Worker:
             if news is not None:
                 self._note(news)
             return again
-        if verdict.kind in {Kind.TRANSIENT, Kind.FORBIDDEN}:
+        if verdict.kind in _COSTS_RETRY:
             return retries < self._max_retries
         return verdict.kind not in {Kind.OK, Kind.ROW_FAULT}
 

@@ -58,9 +58,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
 
 
-def shell(text: str, folder: Path, environment: dict[str, str]) -> None:
+def execute(words: list[str], folder: Path, environment: dict[str, str]) -> None:
     result = subprocess.run(
-        ["sh", "-ec", text],
+        words,
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -68,7 +68,11 @@ def shell(text: str, folder: Path, environment: dict[str, str]) -> None:
         timeout=60,
         check=False,
     )
-    assert result.returncode == 0, f"{text}\n{result.stdout}{result.stderr}"
+    assert result.returncode == 0, f"{words[-1]}\n{result.stdout}{result.stderr}"
+
+
+def shell(text: str, folder: Path, environment: dict[str, str]) -> None:
+    execute(["sh", "-ec", text], folder, environment)
 
 
 def use_simulator(folder: Path, simulator: Simulator) -> None:
@@ -91,16 +95,7 @@ def test_every_block_of_the_readme_runs(
     merged = json.loads((folder / "merged.json").read_text(encoding="utf-8"))
     assert [item["index"] for item in merged] == ["0", "b7", "2"]
     for block in blocks("python"):
-        result = subprocess.run(
-            [sys.executable, "-c", block],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
+        execute([sys.executable, "-c", block], folder, environment)
     assert '"THE LIBRARY OPENS AT NINE."' in (folder / "upper.jsonl").read_text(encoding="utf-8")
     run_the_practice(serve, practise, folder, environment)
 
