@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 from .errors import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 #: When what is written is also forced onto the disk: `always` before it counts as written, `group`
@@ -21,11 +20,6 @@ FsyncPolicy = Literal["always", "group", "off"]
 #: Seconds between two syncs under `group`: keeps up with 90,000 rows a second where a sync a row
 #: keeps up with 900 (docs/performance.md), and a power cut costs a tenth of a second of answers.
 SYNC_EVERY_S = 0.1
-
-#: Bytes read at once when a file is scanned.
-_BLOCK = 1024 * 1024
-#: Bytes read at once around a single line: dear enough to a random reader, cheap to a sequential.
-_WINDOW = 64 * 1024
 
 # macOS and Windows have no fdatasync.
 _sync = getattr(os, "fdatasync", os.fsync)
@@ -140,93 +134,3 @@ class AppendFile:
             f"{self.path}: cannot be written ({error.strerror}); make room and run the same "
             "command again, it goes on where it stopped"
         )
-
-
-def read_lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    r"""Yield each line of a file with the byte it begins at; the last one may lack its newline.
-
-    Reads whole blocks and cuts them at `\\n`, a third of the cost of iterating over the file.
-    A file that is not there has no lines.
-
-    Raises:
-        LedgerError: the file cannot be read.
-    """
-    try:
-        with path.open("rb", buffering=0) as stream:
-            stream.seek(start)
-            parts: list[bytes] = []  # of a line whose end has not come yet
-            while block := stream.read(_BLOCK):
-                parts.append(block)
-                if b"\n" not in block:
-                    continue
-                lines = b"".join(parts).split(b"\n")
-                parts = [lines.pop()]
-                for line in lines:
-                    yield start, line + b"\n"
-                    start += len(line) + 1
-            if rest := b"".join(parts):
-                yield start, rest
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def torn_tail(path: Path) -> tuple[int, bytes]:
-    """Return the byte after a file's last newline, and what stands behind it.
-
-    Raises:
-        LedgerError: the file cannot be read.
-    """
-    tail = b""
-    try:
-        if not path.exists():
-            return 0, b""
-        start = path.stat().st_size
-        with path.open("rb") as stream:
-            block = b""
-            while start and b"\n" not in block:
-                step = min(start, _BLOCK)
-                start -= step
-                stream.seek(start)
-                block = stream.read(step)
-                tail = block + tail
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
-    whole = tail.rfind(b"\n") + 1
-    return start + whole, tail[whole:]
-
-
-class LineReader:
-    """Reads single lines of a file by where they begin; neighbours cost no second look.
-
-    Args:
-        path: the file.
-
-    Raises:
-        LedgerError: it cannot be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._stream = path.open("rb", buffering=0)
-        except OSError as error:
-            raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
-        self._window = b""
-        self._start = 0
-
-    def line_at(self, offset: int) -> bytes:
-        """Return the line that begins at byte `offset`, without its newline."""
-        at = offset - self._start
-        end = self._window.find(b"\n", at) if 0 <= at < len(self._window) else -1
-        if end < 0:
-            self._stream.seek(offset)
-            self._start, at = offset, 0
-            self._window = self._stream.read(_WINDOW)
-            while (end := self._window.find(b"\n")) < 0 and (more := self._stream.read(_BLOCK)):
-                self._window += more
-        return self._window[at:end] if end >= 0 else self._window[at:]
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()

@@ -5,13 +5,15 @@ Derived: to delete it loses statistics and the notice of changed rows, never a r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from . import jsontext
-from .appendfile import AppendFile, read_lines, torn_tail
-from .indexes import IndexMap
+from .appendfile import AppendFile
+from .indexes import IndexMap, places_of
+from .lines import last_line, read_blocks, torn_tail
 from .records import fingerprint_number
 
 if TYPE_CHECKING:
@@ -19,6 +21,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .records import Outcome
+
+
+#: How each line that `_line_of` writes begins; an index with an escape in it is left to JSON.
+_OWN = re.compile(
+    rb'\n\{"index":"([^"\\\n]*)","status":"(ok|failed)","fingerprint":"([0-9a-f]{16})"'
+)
+#: How the line begins that each run writes ahead of its entries.
+_RUN = b'{"run":'
+
+
+class SeenInput(NamedTuple):
+    """The input as it was when a run began.
+
+    Attributes:
+        size: its bytes.
+        digest: of them (see `reader.GroupReader`).
+        is_clean: whether it had no bad row, and every output in the ledger was for its content.
+    """
+
+    size: int
+    digest: str
+    is_clean: bool
 
 
 def path_for(ledger: Path) -> Path:
@@ -32,13 +56,15 @@ class CallLog:
 
     Args:
         ledger: path of the ledger it belongs to, whose lock the caller holds.
+        seen: the input of the run; told by a line of its own ahead of the run's first entry.
 
     Raises:
         LedgerError: it cannot be written.
     """
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, seen: SeenInput | None = None) -> None:
         path = path_for(ledger)
+        self._head = b"" if seen is None else jsontext.dump({"run": seen._asdict()}) + b"\n"
         end, tail = torn_tail(path)
         self._file = AppendFile(path, "off")
         if tail:
@@ -50,7 +76,8 @@ class CallLog:
         Raises:
             LedgerError: they could not all be written.
         """
-        self._file.append(b"".join([_line_of(outcome) for outcome in outcomes]))
+        head, self._head = self._head, b""
+        self._file.append(head + b"".join([_line_of(outcome) for outcome in outcomes]))
 
     def close(self) -> None:
         """Close the file."""
@@ -83,13 +110,34 @@ def read(ledger: Path) -> Iterator[dict[str, Any]]:
     Raises:
         LedgerError: the file is there and cannot be read.
     """
-    for _, line in read_lines(path_for(ledger)):
-        try:
-            entry = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("index"), str):
-            yield entry
+    for block in read_blocks(path_for(ledger)):
+        for line in block.lines:
+            entry = _entry_of(line)
+            if entry is not None:
+                yield entry
+
+
+def _entry_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(entry, dict) and isinstance(entry.get("index"), str):
+        return entry
+    return None
+
+
+def last_input(ledger: Path) -> SeenInput | None:
+    """Return the input of the last run, None when there was none or it cannot be told.
+
+    Raises:
+        LedgerError: the file is there and cannot be read.
+    """
+    line = last_line(path_for(ledger), _RUN)
+    try:
+        return None if line is None else SeenInput(**orjson.loads(line)["run"])
+    except (ValueError, TypeError, KeyError):  # damaged, or of another version
+        return None
 
 
 def answered(entry: dict[str, Any]) -> int | None:
@@ -102,8 +150,19 @@ def answered(entry: dict[str, Any]) -> int | None:
 def fingerprints(ledger: Path) -> IndexMap:
     """Return, for each index with an output, the fingerprint of the content it answers."""
     found = IndexMap()
-    for entry in read(ledger):
-        number = answered(entry)
-        if number is not None:
-            found.set(entry["index"], number)
+    for block in read_blocks(path_for(ledger)):
+        # The beginning of our own lines tells enough, at a fifth of the cost of all their JSON.
+        text = b"\n" + b"\n".join(block.lines)
+        own = _OWN.findall(text)
+        if len(own) == len(block.lines):
+            places = places_of([index.decode() for index, _, _ in own])
+            for place, (_, status, content) in zip(places, own, strict=True):
+                number = fingerprint_number(content.decode())
+                if status == b"ok" and number:
+                    found.put(place, number)
+            continue
+        for line in block.lines:
+            entry = _entry_of(line)
+            if entry is not None and (answers := answered(entry)) is not None:
+                found.set(entry["index"], answers)
     return found

@@ -7,12 +7,13 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .appendfile import LineReader, read_lines, torn_tail
 from .atomic import replacing
 from .errors import InputError
 from .indexes import IndexMap, IndexSet
 from .ledger import Damage, entries_of, line_of, locked, parse_line
-from .records import BadRow, RowReader, open_input
+from .lines import LineReader, read_lines, torn_tail
+from .reader import RowReader, open_input
+from .records import BadRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,10 +73,11 @@ def compact(ledger: Path, order: Path | None = None) -> CompactSummary:
 def _winners(ledger: Path, damage: list[Damage], summary: CompactSummary) -> IndexMap:
     """Return where each index's last output stands, or its last null: 2 x offset + has_output."""
     winners = IndexMap()
-    for offset, index, has_output in entries_of(ledger, damage):
-        summary.entries_before += 1
-        if has_output or not (winners.get(index) or 0) & 1:
-            winners.set(index, 2 * offset + has_output)
+    for entries in entries_of(ledger, damage):
+        summary.entries_before += len(entries.indices)
+        for place, offset, has_output in entries:
+            if has_output or not (winners.at(place) or 0) & 1:
+                winners.put(place, 2 * offset + has_output)
     return winners
 
 

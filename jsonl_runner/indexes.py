@@ -4,12 +4,22 @@ Indices that look like integers (`"0"`, `"17"`) lie in a dense array: one bit ea
 bytes in a map. All others are kept as 128-bit BLAKE2b digests. Two different indices with one
 digest would make a row look done that is not; at ten million rows the chance of that is 1e-25, far
 below that of a memory fault, and unlike a comparison with the file it costs no reading.
+
+What an index becomes (its `Place`) is worked out once, for many indices at a time where there are
+many: that is most of what a resume over a million rows costs.
 """
 
 from __future__ import annotations
 
 from array import array
 from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: A small integer that the index spells, or the digest of its text.
+Place: TypeAlias = int | bytes
 
 #: Integers below this are dense: 16 MiB at the most for a set, whatever the order they come in.
 _DENSE_SET_LIMIT = 1 << 27
@@ -19,16 +29,44 @@ _DENSE_MAP_LIMIT = 1 << 24
 _REST = 14
 _DIGEST = _REST + 2
 _VALUE = 8
+#: Fewer places than this are put in one by one; and so are those that leave larger gaps.
+_MANY, _MAX_SPARSE = 16, 16
 
 
-def _dense(index: str, limit: int) -> int:
-    """Return the integer an index stands for, -1 when it is none that may be dense."""
+def place_of(index: str) -> Place:
+    """Return where an index lies."""
     # Only the canonical form: "07", "+7" and "७" are other indices than "7".
     if index.isdecimal() and index.isascii() and (index[0] != "0" or index == "0"):
         # No integer below the limit is longer; int() of a long text would be slow.
-        value = int(index) if len(index) < 10 else limit
-        return value if value < limit else -1
-    return -1
+        value = int(index) if len(index) < 10 else _DENSE_SET_LIMIT
+        if value < _DENSE_SET_LIMIT:
+            return value
+    return _digest(index)
+
+
+def places_of(indices: list[str]) -> Sequence[Place]:
+    """Return where each of many indices lies; quick where all of them are integers."""
+    try:
+        numbers = list(map(int, indices))
+    except ValueError:  # a text, or more digits than Python converts
+        numbers = []
+    if numbers and min(numbers) >= 0 and max(numbers) < _DENSE_SET_LIMIT:
+        digits = {len(str(min(numbers))), len(str(max(numbers)))}
+        # As long as its number, and nothing but ASCII: the canonical form.
+        if len(digits) == 1 and set(map(len, indices)) == digits and "".join(indices).isascii():
+            return numbers
+    return list(map(place_of, indices))
+
+
+def places_of_integers(numbers: list[int]) -> Sequence[Place]:
+    """Return where the indices lie that are these integers' decimal forms."""
+    if numbers and min(numbers) >= 0 and max(numbers) < _DENSE_SET_LIMIT:
+        return numbers
+    return [place_of(str(number)) for number in numbers]
+
+
+def _digest(index: str) -> bytes:
+    return blake2b(index.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
 
 
 class _Buckets:
@@ -56,8 +94,37 @@ class _Buckets:
         self._buckets.setdefault(digest[:2], bytearray()).extend(digest[2:] + value)
 
 
-def _digest(index: str) -> bytes:
-    return blake2b(index.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+class _Mask(NamedTuple):
+    """Neighbouring integers as the bits of bytes `start` to `end` of a dense set."""
+
+    start: int
+    end: int
+    bits: int
+
+
+def _mask_of(places: Sequence[Place]) -> _Mask | None:
+    """Return many integers as one, None when they are few, far apart, repeated or no integers.
+
+    One sum of a thousand bits costs as much as a few Python steps.
+    """
+    if len(places) < _MANY or bytes in set(map(type, places)):
+        return None
+    numbers = cast("Sequence[int]", places)
+    low, high = min(numbers), max(numbers)
+    width = high - low + 1
+    if width > _MAX_SPARSE * len(numbers):
+        return None
+    start = low >> 3
+    if width == len(numbers) and list(range(low, high + 1)) == numbers:
+        bits = (1 << width) - 1
+    else:
+        flags = bytearray(b"0") * width
+        for number in numbers:
+            flags[high - number] = 49  # "1"; the highest first, as numbers are written
+        if flags.count(b"1") < len(numbers):
+            return None
+        bits = int(flags, 2)
+    return _Mask(start, (high >> 3) + 1, bits << (low - 8 * start))
 
 
 class IndexSet:
@@ -74,29 +141,58 @@ class IndexSet:
         return self._count
 
     def __contains__(self, index: str) -> bool:
-        value = _dense(index, _DENSE_SET_LIMIT)
-        if value < 0:
-            return self._hashed.locate(_digest(index))[1] >= 0
-        byte = value >> 3
-        return byte < len(self._bits) and bool(self._bits[byte] >> (value & 7) & 1)
+        return self.has(place_of(index))
+
+    def has(self, place: Place) -> bool:
+        """Return whether the index of a place is in."""
+        if isinstance(place, bytes):
+            return self._hashed.locate(place)[1] >= 0
+        byte = place >> 3
+        return byte < len(self._bits) and bool(self._bits[byte] >> (place & 7) & 1)
 
     def add(self, index: str) -> bool:
         """Put an index in; return whether it is new."""
-        value = _dense(index, _DENSE_SET_LIMIT)
-        if value < 0:
-            digest = _digest(index)
-            if self._hashed.locate(digest)[1] >= 0:
+        return self.put(place_of(index))
+
+    def put_all(self, places: Sequence[Place]) -> list[int]:
+        """Put the indices of many places in; return which of `places` were in already."""
+        mask = _mask_of(places)
+        if mask is not None and not self._window(mask) & mask.bits:
+            new = self._window(mask) | mask.bits
+            self._bits[mask.start : mask.end] = new.to_bytes(mask.end - mask.start, "little")
+            self._count += len(places)
+            return []
+        return [number for number, place in enumerate(places) if not self.put(place)]
+
+    def lacking(self, places: Sequence[Place]) -> list[int]:
+        """Return which of `places` are not in."""
+        mask = _mask_of(places)
+        if mask is not None and self._window(mask) & mask.bits == mask.bits:
+            return []
+        return [number for number, place in enumerate(places) if not self.has(place)]
+
+    def put(self, place: Place) -> bool:
+        """Put the index of a place in; return whether it is new."""
+        if isinstance(place, bytes):
+            if self._hashed.locate(place)[1] >= 0:
                 return False
-            self._hashed.append(digest, b"")
+            self._hashed.append(place, b"")
         else:
-            byte, bit = value >> 3, 1 << (value & 7)
-            if byte >= len(self._bits):
-                self._bits.extend(bytes(byte + 1 + byte // 8 - len(self._bits)))
-            elif self._bits[byte] & bit:
+            byte, bit = place >> 3, 1 << (place & 7)
+            self._reach(byte + 1)
+            if self._bits[byte] & bit:
                 return False
             self._bits[byte] |= bit
         self._count += 1
         return True
+
+    def _reach(self, size: int) -> None:
+        if size > len(self._bits):
+            self._bits.extend(bytes(size + size // 8 - len(self._bits)))
+
+    def _window(self, mask: _Mask) -> int:
+        self._reach(mask.end)
+        return int.from_bytes(self._bits[mask.start : mask.end], "little")
 
 
 class IndexMap:
@@ -114,30 +210,41 @@ class IndexMap:
 
     def get(self, index: str) -> int | None:
         """Return an index's number, None when it has none."""
-        value = _dense(index, _DENSE_MAP_LIMIT)
-        if value >= 0:
-            return (self._dense[value] or 0) - 1 if self._has(value) else None
-        bucket, at = self._hashed.locate(_digest(index))
+        return self.at(place_of(index))
+
+    def at(self, place: Place) -> int | None:
+        """Return the number of a place, None when it has none."""
+        if not isinstance(place, bytes):
+            if place < _DENSE_MAP_LIMIT:
+                return self._dense[place] - 1 if self._has(place) else None
+            place = _digest(str(place))
+        bucket, at = self._hashed.locate(place)
         if bucket is None or at < 0:
             return None
         return int.from_bytes(bucket[at + _REST : at + _REST + _VALUE], "little")
 
-    def _has(self, value: int) -> bool:
-        return value < len(self._dense) and self._dense[value] != 0
+    def _has(self, place: int) -> bool:
+        return place < len(self._dense) and self._dense[place] != 0
 
     def set(self, index: str, number: int) -> None:
         """Give an index a number; the last one given holds."""
-        value = _dense(index, _DENSE_MAP_LIMIT)
-        if value >= 0:
-            if value >= len(self._dense):
-                self._dense.frombytes(bytes(_VALUE * (value + 1 + value // 8 - len(self._dense))))
-            self._count += not self._dense[value]
-            self._dense[value] = number + 1
-            return
-        digest, packed = _digest(index), number.to_bytes(_VALUE, "little")
-        bucket, at = self._hashed.locate(digest)
+        self.put(place_of(index), number)
+
+    def put(self, place: Place, number: int) -> None:
+        """Give the index of a place a number; the last one given holds."""
+        if not isinstance(place, bytes):
+            if place < _DENSE_MAP_LIMIT:
+                missing = place + 1 - len(self._dense)
+                if missing > 0:
+                    self._dense.frombytes(bytes(_VALUE * (missing + place // 8)))
+                self._count += not self._dense[place]
+                self._dense[place] = number + 1
+                return
+            place = _digest(str(place))
+        packed = number.to_bytes(_VALUE, "little")
+        bucket, at = self._hashed.locate(place)
         if bucket is None or at < 0:
-            self._hashed.append(digest, packed)
+            self._hashed.append(place, packed)
             self._count += 1
         else:
             bucket[at + _REST : at + _REST + _VALUE] = packed

@@ -7,6 +7,7 @@ value wins; a null never hides an output.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 from dataclasses import dataclass, field
@@ -14,16 +15,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import filelock
+import orjson
 
 from . import jsontext
-from .appendfile import AppendFile, FsyncPolicy, read_lines, torn_tail
+from .appendfile import AppendFile, FsyncPolicy
 from .errors import LedgerError, LedgerLockedError
-from .indexes import IndexSet
+from .indexes import IndexSet, places_of
+from .lines import Lines, read_blocks, torn_tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from .indexes import Place
     from .records import Outcome
 
 
@@ -77,8 +81,33 @@ def parse_line(line: bytes) -> tuple[str, Any]:
     return index, output
 
 
-def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, bool]]:
-    """Yield a ledger's entries in file order: offset of the line, index, whether it has an output.
+@dataclass(slots=True)
+class Entries:
+    """Neighbouring entries of a ledger.
+
+    Attributes:
+        lines: the lines they stand in.
+        indices: the index of each.
+        outputs: whether each has an output; None when all have.
+        numbers: of each, how many of the lines stand before it; None when each line holds one.
+    """
+
+    lines: Lines
+    indices: list[str]
+    outputs: list[bool] | None = None
+    numbers: list[int] | None = None
+
+    def __iter__(self) -> Iterator[tuple[Place, int, bool]]:
+        """Yield each one's place, the byte its line begins at, and whether it has an output."""
+        sizes = map((1).__add__, map(len, self.lines.lines))
+        starts = list(itertools.accumulate(sizes, initial=self.lines.start))
+        offsets = starts if self.numbers is None else [starts[n] for n in self.numbers]
+        outputs = itertools.repeat(True) if self.outputs is None else self.outputs
+        return zip(places_of(self.indices), offsets, outputs, strict=False)
+
+
+def entries_of(path: Path, damage: list[Damage]) -> Iterator[Entries]:
+    """Yield a ledger's entries in file order, many at a time.
 
     Lines that cannot be read are added to `damage`. A last line without its newline counts only
     if it is whole.
@@ -87,23 +116,60 @@ def entries_of(path: Path, damage: list[Damage]) -> Iterator[tuple[int, str, boo
         LedgerError: the file is no ledger at all: it has lines, and none of them can ever have
             been one.
     """
-    entries = 0
+    known = 0
     foreign = False
-    for number, (offset, line) in enumerate(read_lines(path), 1):
-        if line.isspace():
+    lines_before = 0
+    for block in read_blocks(path):
+        entries = _all_whole(block)
+        if entries is None:
+            entries, bad = _one_by_one(block)
+            for number, reason, line in bad:
+                foreign = foreign or not _may_be_damaged(line)
+                if not block.torn:
+                    damage.append(Damage(str(path), lines_before + number, reason))
+        lines_before += len(block.lines)
+        known += len(entries.indices)
+        yield entries
+    if foreign and not known:
+        hint = "are input and output swapped? else name another output"
+        raise LedgerError(f"{path}: this file is no ledger; {hint}")
+
+
+def _all_whole(block: Lines) -> Entries | None:
+    """Return the entries of lines that are all whole, None if any is not; the quick way."""
+    try:
+        found = list(map(orjson.loads, block.lines))
+    except orjson.JSONDecodeError:
+        return None
+    if set(map(type, found)) != {dict} or set(map(len, found)) != {1}:
+        return None
+    outputs = list(itertools.chain.from_iterable(map(dict.values, found)))
+    has_null = None in outputs
+    return Entries(
+        block,
+        list(itertools.chain.from_iterable(found)),
+        [output is not None for output in outputs] if has_null else None,
+    )
+
+
+def _one_by_one(block: Lines) -> tuple[Entries, list[tuple[int, str, bytes]]]:
+    """Return a block's entries, and of each line that is none its number, the reason, the line."""
+    outputs: list[bool] = []
+    numbers: list[int] = []
+    entries = Entries(block, [], outputs, numbers)
+    bad = []
+    for number, line in enumerate(block.lines):
+        if not line or line.isspace():
             continue
         try:
             index, output = parse_line(line)
         except ValueError as error:
-            foreign = foreign or not _may_be_damaged(line)
-            if line.endswith(b"\n"):
-                damage.append(Damage(str(path), number, str(error)))
-            continue
-        entries += 1
-        yield offset, index, output is not None
-    if foreign and not entries:
-        hint = "are input and output swapped? else name another output"
-        raise LedgerError(f"{path}: this file is no ledger; {hint}")
+            bad.append((number + 1, str(error), line))
+        else:
+            entries.indices.append(index)
+            outputs.append(output is not None)
+            numbers.append(number)
+    return entries, bad
 
 
 def _may_be_damaged(line: bytes) -> bool:
@@ -127,11 +193,15 @@ def scan(path: Path) -> Scan:
         LedgerError: it cannot be read.
     """
     found = Scan()
-    for _, index, has_output in entries_of(path, found.damage):
-        if has_output:
-            found.done.add(index)
-        elif index not in found.done:
-            found.nulls.add(index)
+    for entries in entries_of(path, found.damage):
+        if entries.outputs is None:
+            found.done.put_all(places_of(entries.indices))
+            continue
+        for place, _, has_output in entries:
+            if has_output:
+                found.done.put(place)
+            elif not found.done.has(place):
+                found.nulls.put(place)
     found.end, found.tail = torn_tail(path)
     return found
 

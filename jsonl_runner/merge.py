@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import jsontext
-from .appendfile import LineReader
 from .atomic import replacing
 from .calllog import path_for
 from .errors import InputError
 from .indexes import IndexMap
 from .ledger import Damage, entries_of, parse_line
-from .records import BadRow, RowReader, open_input
+from .lines import LineReader
+from .reader import RowReader, open_input
+from .records import BadRow
 from .survey import bad_rows_error
 
 if TYPE_CHECKING:
@@ -102,9 +103,10 @@ def merge(
 def last_outputs(ledger: Path, damage: list[Damage]) -> IndexMap:
     """Return, for each index with an output, the byte at which its last output's line begins."""
     outputs = IndexMap()
-    for offset, index, has_output in entries_of(ledger, damage):
-        if has_output:
-            outputs.set(index, offset)
+    for entries in entries_of(ledger, damage):
+        for place, offset, has_output in entries:
+            if has_output:
+                outputs.put(place, offset)
     return outputs
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .calllog import answered, read
 from .indexes import IndexMap
 from .ledger import scan
-from .records import open_input
+from .reader import open_input
 from .summary import Failure, Tokens
 from .survey import survey
 
@@ -70,15 +70,20 @@ def status(data: Path, ledger: Path) -> Status:
     calls = _Calls(result)
     for entry in read(ledger):
         calls.add(entry)
+
+    def count_left(index: str) -> None:
+        if index in found.nulls:
+            result.failed += 1
+            code, message = calls.reason(index)
+            result.failures.setdefault(code, Failure(0, index, message)).count += 1
+
     with open_input(data) as stream:
-        seen = survey(stream, data, found.done, nulls=found.nulls, answered=calls.answered)
-    result.rows, result.done, result.changed = seen.rows, seen.skipped, len(seen.changed)
-    result.failed = len(seen.nulls)
+        seen = survey(
+            stream, data, found.done, answered=lambda: calls.answered, each_left=count_left
+        )
+    result.rows, result.done, result.changed = seen.rows, seen.skipped, seen.changed.count
     result.left = seen.todo - result.failed
     result.bad_rows = [str(row) for row in seen.bad]
-    for index in seen.nulls:
-        code, message = calls.reason(index)
-        result.failures.setdefault(code, Failure(0, index, message)).count += 1
     return result
 
 

@@ -13,8 +13,27 @@ if TYPE_CHECKING:
 
     from .records import Outcome
 
-#: Changed rows that are named; more are counted.
-_LISTED = 20
+#: Rows of a kind that are listed one by one; the rest are counted.
+LISTED = 20
+
+
+@dataclass
+class Named:
+    """Rows of one kind: how many, and the indices of the first of them."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, index: str) -> None:
+        """Count a row."""
+        self.count += 1
+        if self.count <= LISTED:
+            self.examples.append(index)
+
+    def __str__(self) -> str:
+        more = ", …" if self.count > len(self.examples) else ""
+        plural = "row" if self.count == 1 else "rows"
+        return f"{self.count:,} {plural} (index {', '.join(self.examples)}{more})"
 
 
 @dataclass
@@ -65,7 +84,7 @@ class RunSummary:
         elapsed_s: seconds.
         failures: by reason.
         bad_rows: rows that cannot be used, a line of text each.
-        changed: indices whose content changed since they were answered.
+        changed: rows whose content changed since they were answered.
         notes: what was put right or is odd.
         stopped: why the run ended early; None when it did not.
         stop_code: the exit code that goes with it.
@@ -82,7 +101,7 @@ class RunSummary:
     elapsed_s: float = 0.0
     failures: dict[str, Failure] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    changed: Named = field(default_factory=Named)
     notes: list[str] = field(default_factory=list)
     stopped: str | None = None
     stop_code: int = 0
@@ -153,12 +172,8 @@ class RunSummary:
         by_count = sorted(self.failures.items(), key=lambda item: -item[1].count)
         lines += [failure.line(code) for code, failure in by_count]
         lines += [f"not usable {row}" for row in self.bad_rows]
-        if self.changed:
-            more = ", …" if len(self.changed) > _LISTED else ""
-            lines.append(
-                f"changed since they were answered: {len(self.changed):,} rows (index "
-                f"{', '.join(self.changed[:_LISTED])}{more})"
-            )
+        if self.changed.count:
+            lines.append(f"changed since they were answered: {self.changed}")
         return lines
 
 

@@ -6,17 +6,20 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Literal
 
 from .errors import BadRowsError
-from .indexes import IndexMap, IndexSet
-from .records import BadRow, RowReader, fingerprint, fingerprint_number, to_record
+from .indexes import IndexSet
+from .reader import GroupReader
+from .records import BadRow, fingerprint, fingerprint_number, to_record
+from .summary import LISTED, Named
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from .indexes import IndexMap
+    from .reader import Group
 
 #: What to do about rows that cannot be used.
 BadRowsPolicy = Literal["fail", "skip"]
-
-#: Bad rows and changed rows that are listed one by one; the rest are counted.
-LISTED = 20
 
 
 @dataclass
@@ -26,19 +29,22 @@ class Survey:
     Attributes:
         rows: rows that can be used.
         skipped: those of them with an output.
-        nulls: indices of those with a null and no output.
         bad: rows that cannot be used.
-        changed: indices with an output whose content is another now.
+        changed: rows with an output whose content is another now.
+        redo: the places of those of them that are to be called again.
         start, lines_before: byte and line where the first row to do begins.
+        size, digest: of the whole file.
     """
 
     rows: int = 0
     skipped: int = 0
-    nulls: list[str] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    changed: Named = field(default_factory=Named)
+    redo: IndexSet = field(default_factory=IndexSet)
     start: int | None = None
     lines_before: int = 0
+    size: int = 0
+    digest: str = ""
 
     @property
     def todo(self) -> int:
@@ -74,9 +80,10 @@ def survey(
     path: Path,
     done: IndexSet | None = None,
     *,
-    nulls: IndexSet | None = None,
-    answered: IndexMap | None = None,
+    known: int = 0,
+    answered: Callable[[], IndexMap] | None = None,
     redo_changed: bool = False,
+    each_left: Callable[[str], None] | None = None,
 ) -> Survey:
     """Read an input from start to end.
 
@@ -84,30 +91,45 @@ def survey(
         stream: the input, opened for reading bytes.
         path: what messages call it.
         done: indices with an output.
-        nulls: indices with a null and no output.
-        answered: fingerprints of what was answered (see `calllog.fingerprints`).
+        known: so many bytes of it hold good rows only, and none that changed since it was answered.
+        answered: returns the fingerprints of what was answered (see `calllog.fingerprints`); asked
+            when a row beyond the known bytes is done.
         redo_changed: whether a changed row counts as not done.
+        each_left: told the index of each row that has no output.
     """
     found = Survey()
     done = IndexSet() if done is None else done
-    reader = RowReader(stream, str(path))
-    for row in reader.rows():
-        if isinstance(row, BadRow):
-            found.bad.append(row)
-            continue
-        found.rows += 1
-        index: str = row["index"]
-        if index in done:
-            known = answered.get(index) if answered is not None and len(answered) else None
-            if known is None or known == fingerprint_number(fingerprint(to_record(row))):
-                found.skipped += 1
-                continue
-            found.changed.append(index)
-            if not redo_changed:
-                found.skipped += 1
-                continue
-        elif nulls is not None and index in nulls:
-            found.nulls.append(index)
-        if found.start is None:
-            found.start, found.lines_before = reader.start, reader.line - 1
+    fingerprints: IndexMap | None = None
+    reader = GroupReader(stream, str(path), known=known)
+    for group in reader.groups():
+        found.bad += group.bad
+        found.rows += len(group.places)
+        left = done.lacking(group.places)
+        if each_left is not None:
+            for which in left:
+                each_left(str(group.row(which)["index"]))
+        if not group.is_known and answered is not None and len(left) < len(group.places):
+            fingerprints = answered() if fingerprints is None else fingerprints
+            again = _changed(found, group, set(left), fingerprints)
+            if redo_changed:
+                found.redo.put_all([group.places[which] for which in again])
+                left = sorted({*left, *again})
+        found.skipped += len(group.places) - len(left)
+        if left and found.start is None:
+            found.start, found.lines_before = group.position(left[0])
+    found.size, found.digest = reader.size, reader.digest.hexdigest()
     return found
+
+
+def _changed(found: Survey, group: Group, left: set[int], answered: IndexMap) -> list[int]:
+    """Return which of a group's rows have an output for another content; count them."""
+    changed = []
+    for which, place in enumerate(group.places):
+        number = None if which in left else answered.at(place)
+        if number is None:
+            continue
+        row = group.row(which)
+        if number != fingerprint_number(fingerprint(to_record(row))):
+            changed.append(which)
+            found.changed.add(str(row["index"]))
+    return changed

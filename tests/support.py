@@ -99,7 +99,7 @@ def read_calls(path: Path) -> dict[str, dict[str, Any]]:
     """Return the last entry of each index in a ledger's call log."""
     log = path.with_name(path.stem + ".calls.jsonl")
     entries = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
-    return {entry["index"]: entry for entry in entries}
+    return {entry["index"]: entry for entry in entries if "run" not in entry}
 
 
 @dataclass

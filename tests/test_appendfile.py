@@ -13,15 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jsonl_runner.appendfile import (
-    SYNC_EVERY_S,
-    AppendFile,
-    FsyncPolicy,
-    LineReader,
-    read_lines,
-    torn_tail,
-)
+from jsonl_runner.appendfile import SYNC_EVERY_S, AppendFile, FsyncPolicy
 from jsonl_runner.errors import LedgerError
+from jsonl_runner.lines import LineReader, last_line, read_lines, torn_tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,11 +226,26 @@ def test_lines_longer_than_a_block(tmp_path: Path) -> None:
     assert torn_tail(path) == (len(LONG) + 5, LONG)
 
 
+@given(lines=LINES, places=st.sets(st.integers(0, 9)), end=st.sampled_from([b"", b"\n"]))
+@settings(deadline=None)  # disks have slow moments
+def test_the_last_line_with_a_beginning(
+    scratch: Path, lines: list[bytes], places: set[int], end: bytes
+) -> None:
+    """For every file: the last of the lines that begin so, wherever blocks of reading end."""
+    marked = [b"@{%d" % n + line if n in places else line for n, line in enumerate(lines)]
+    for filler in (b"", b"f" * (1024 * 1024 - 3) + b"\n", LONG + b"\n"):
+        scratch.write_bytes(b"\n".join(marked) + end + b"\n" + filler)
+        found = last_line(scratch, b"@{")
+        want = [line for line in marked if line.startswith(b"@{")]
+        assert found is None if not want else found == want[-1] + b"\n"
+
+
 def test_a_file_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
     """To read lines of nothing brings none; to read single ones is an error."""
     missing = tmp_path / "none"
     assert list(read_lines(missing)) == []
     assert torn_tail(missing) == (0, b"")
+    assert last_line(missing, b"x") is None
     with pytest.raises(LedgerError, match="none: cannot be read"):
         LineReader(missing)
 
@@ -251,3 +260,5 @@ def test_a_tail_that_cannot_be_read(tmp_path: Path) -> None:
     """It is a LedgerError like all others."""
     with pytest.raises(LedgerError):
         torn_tail(tmp_path)
+    with pytest.raises(LedgerError):
+        last_line(tmp_path, b"x")

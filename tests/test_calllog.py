@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import expected, read_calls, read_ledger, row
 
-from jsonl_runner.calllog import CallLog, fingerprints, path_for, read
+from jsonl_runner.calllog import CallLog, SeenInput, fingerprints, last_input, path_for, read
 from jsonl_runner.errors import LedgerError
 from jsonl_runner.records import Outcome, fingerprint_number
 
@@ -137,6 +137,59 @@ def test_fingerprints_are_those_of_the_last_output(ledger: Path) -> None:
     assert [found.get(index) for index in "123"] == [fingerprint_number("ff"), None, None]
 
 
+INDICES = st.text(max_size=4) | st.integers(0, 30).map(str)
+PRINTS = st.integers(0, 3).map("{:016x}".format) | st.sampled_from(["", "xyz"])
+
+
+@given(
+    st.lists(
+        st.tuples(INDICES, st.booleans(), PRINTS, st.sampled_from([b"", b"{}\n", b"rubbish\n"])),
+        max_size=12,
+    )
+)
+@settings(deadline=None)  # disks have slow moments
+def test_fingerprints_are_what_reading_each_entry_tells(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, bool, str, bytes]]
+) -> None:
+    """For every call log, lines of others among ours: the quick way tells the same."""
+    ledger = tmp_path_factory.getbasetemp() / "prints.jsonl"
+    path_for(ledger).unlink(missing_ok=True)
+    want: dict[str, int] = {}
+    for index, is_ok, print_, between in entries:
+        log(ledger, Outcome(index, "x" if is_ok else None, fingerprint=print_))
+        with path_for(ledger).open("ab") as stream:
+            stream.write(between)
+    for entry in read(ledger):
+        number = fingerprint_number(entry["fingerprint"])
+        if entry["status"] == "ok" and number:
+            want[entry["index"]] = number
+    found = fingerprints(ledger)
+    assert len(found) == len(want)
+    assert {index: found.get(index) for index in want} == want
+
+
+def test_the_input_of_the_last_run_is_found(ledger: Path) -> None:
+    """Its line stands ahead of the run's first entry; a run that brought nothing left none."""
+    assert last_input(ledger) is None
+    for size, is_clean in ((10, True), (20, False)):
+        calls = CallLog(ledger, SeenInput(size, f"d{size}", is_clean))
+        calls.append([Outcome(f"{size}", "x")])
+        calls.append([Outcome(f"{size + 1}", "x")])
+        calls.close()
+        assert last_input(ledger) == SeenInput(size, f"d{size}", is_clean)
+    CallLog(ledger, SeenInput(30, "d30", is_clean=True)).close()
+    assert last_input(ledger) == SeenInput(20, "d20", is_clean=False)
+    assert indices(ledger) == ["10", "11", "20", "21"]
+    assert path_for(ledger).read_bytes().count(b'{"run"') == 2
+
+
+@pytest.mark.parametrize("line", ['{"run":', '{"run":5}', '{"run":{"size":1}}', '{"run":{"x":1}}'])
+def test_an_input_that_cannot_be_read_is_none(ledger: Path, line: str) -> None:
+    """Damage, or another version's words: the rows are looked at one by one instead."""
+    path_for(ledger).write_text(line + "\n", encoding="utf-8")
+    assert last_input(ledger) is None
+
+
 def test_a_folder_in_its_place_is_an_error(ledger: Path) -> None:
     """The error names the path."""
     path_for(ledger).mkdir()
@@ -151,7 +204,7 @@ def test_without_it_no_result_is_lost(stage: Stage) -> None:
     path_for(stage.output).unlink()
     stage.simulator.journal.clear()
     summary = stage.run()
-    assert (summary.skipped, summary.done, summary.changed) == (2, 1, [])
+    assert (summary.skipped, summary.done, summary.changed.count) == (2, 1, 0)
     assert len(stage.simulator.journal.calls) == 1
     assert read_ledger(stage.output) == {str(item["index"]): expected(item) for item in rows}
     assert list(read_calls(stage.output)) == ["2"]

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jsonl_runner.indexes import IndexMap, IndexSet, _Buckets
+from jsonl_runner.indexes import (
+    IndexMap,
+    IndexSet,
+    _Buckets,
+    place_of,
+    places_of,
+    places_of_integers,
+)
 
 DENSE_EDGES = (7, 8, 255, 256, 4095)
 
@@ -35,6 +42,32 @@ def test_an_index_set_is_a_set(added: list[str], asked: list[str]) -> None:
         assert len(ours) == len(real)
     for index in added + asked:
         assert (index in ours) == (index in real)
+
+
+@given(st.lists(st.lists(st.integers(0, 3000).map(str)) | st.lists(INDICES), max_size=6))
+@example([[str(n) for n in range(100)], [str(n) for n in range(50, 150)]])
+@example([[str(n) for n in range(99, -1, -1)], [str(n) for n in range(0, 300, 2)]])
+@example([["1"] * 40, ["٣"] * 20, ["07"] * 20, [f"{n:03}" for n in range(200)]])
+@example([[str(1 << 27)] * 20, ["-1"] * 20, [str(n) for n in range(-10, 30)]])
+def test_many_at_a_time_is_one_by_one(lists: list[list[str]]) -> None:
+    """For every lists of indices: put in together or one by one makes the same set."""
+    together, alone = IndexSet(), IndexSet()
+    for indices in lists:
+        places = places_of(indices)
+        assert list(places) == [place_of(index) for index in indices]
+        lacking = [number for number, index in enumerate(indices) if index not in alone]
+        assert together.lacking(places) == lacking
+        known = [number for number, index in enumerate(indices) if not alone.add(index)]
+        assert together.put_all(places) == known
+        assert len(together) == len(alone)
+    for index in {index for indices in lists for index in indices}:
+        assert index in together
+
+
+@given(st.lists(st.integers(-5, 40) | st.integers(2**26, 2**28), max_size=20))
+def test_integers_lie_where_their_texts_do(numbers: list[int]) -> None:
+    """For every list of integers, small and large."""
+    assert list(places_of_integers(numbers)) == [place_of(str(number)) for number in numbers]
 
 
 @given(st.lists(st.tuples(INDICES, st.integers(0, 2**64 - 2)), max_size=80), st.lists(INDICES))

@@ -90,15 +90,49 @@ def test_changed_rows_are_named_and_called_again_only_on_request(stage: Stage) -
     changed = [row(n, f"new {n}") if n in {3, 7, 11} else item for n, item in enumerate(rows)]
     stage.simulator.journal.clear()
     summary = stage.run(changed)
-    assert summary.changed == ["3", "7", "11"]
-    assert any("3 rows have changed" in note and "3, 7, 11" in note for note in summary.notes)
+    assert summary.changed.examples == ["3", "7", "11"]
+    assert any("3 rows (index 3, 7, 11) changed" in note for note in summary.notes)
     assert stage.simulator.journal.calls == []
     assert read_ledger(stage.output) == want(rows)
 
     stage.run(job={"redo_changed": True})
     assert new_calls(stage) == {"new 3", "new 7", "new 11"}
     assert read_ledger(stage.output) == want(changed)
-    assert stage.run().changed == []
+    assert stage.run().changed.count == 0
+
+
+def test_an_edited_row_is_noticed_whatever_runs_came_between(stage: Stage) -> None:
+    """Rows that were added are new; an edit is found behind a run that found none, and again."""
+    rows = [row(number) for number in range(40)]
+    stage.run(rows[:20])
+    assert stage.run(rows).done == 20  # the file has grown: its beginning is known
+    assert stage.run(rows).changed.count == 0
+    edited = [row(7, "new 7"), *rows[:7], *rows[8:]]
+    for more in ([], [row(40)], [row(40), row(41)]):
+        summary = stage.run([*edited, *more])
+        assert (summary.changed.examples, summary.done) == (["7"], min(1, len(more)))
+    assert stage.run([*rows, row(40), row(41)]).changed.count == 0
+
+
+def test_an_edit_back_and_forth_is_noticed(stage: Stage) -> None:
+    """Row 3 was answered as it stands in the second file: the first one, again, differs."""
+    one, two = [row(number) for number in range(6)], [row(3, "new 3"), row(6)]
+    stage.run(one[:3])
+    stage.run(two)
+    summary = stage.run(one)
+    assert (summary.changed.examples, summary.done) == (["3"], 2)
+    assert stage.run([*one, row(7)]).changed.examples == ["3"]
+    assert read_ledger(stage.output)["3"] == expected(two[0])
+
+
+def test_rows_from_a_pipe_are_compared_with_the_file_after_them(stage: Stage) -> None:
+    """A pipe is not remembered, and neither is the file before it."""
+    rows = [row(number) for number in range(4)]
+    stage.run(rows[:2])
+    piped = "".join(json.dumps(item) + "\n" for item in [row(2, "piped")]).encode()
+    config = stage.config()
+    run(config, Job(None, stage.output, quiet=True), stdin=io.BytesIO(piped))
+    assert stage.run(rows).changed.examples == ["2"]
 
 
 def test_without_its_call_log_no_result_is_lost(stage: Stage) -> None:
@@ -133,7 +167,7 @@ def test_integer_and_text_indices_are_one(stage: Stage) -> None:
     stage.run([row(number) for number in range(20)])
     stage.simulator.journal.clear()
     summary = stage.run([row(str(number), f"row {number}") for number in range(21)])
-    assert (summary.skipped, summary.done, summary.changed) == (20, 1, [])
+    assert (summary.skipped, summary.done, summary.changed.count) == (20, 1, 0)
     assert new_calls(stage) == {"row 20"}
 
 

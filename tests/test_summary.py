@@ -19,7 +19,7 @@ from jsonl_runner.errors import (
     WrongEndpointError,
 )
 from jsonl_runner.records import Outcome
-from jsonl_runner.summary import Failure, RunSummary, Tokens
+from jsonl_runner.summary import Failure, Named, RunSummary, Tokens
 
 if TYPE_CHECKING:
     from support import Stage
@@ -137,6 +137,13 @@ def test_the_lines_of_a_good_run() -> None:
     assert RunSummary(rows=0).lines() == ["done 0, failed 0, had an output before 0  (0.0 s)"]
 
 
+def named(*indices: str) -> Named:
+    found = Named()
+    for index in indices:
+        found.add(index)
+    return found
+
+
 def test_the_lines_of_a_bad_run() -> None:
     """Failures, the most frequent first; what is left, cut off, not usable and changed."""
     summary = counted(
@@ -147,7 +154,7 @@ def test_the_lines_of_a_bad_run() -> None:
         rows=9,
         elapsed_s=100.0,
         bad_rows=["d.jsonl:7: not JSON"],
-        changed=["5", "6"],
+        changed=named("5", "6"),
     )
     assert summary.lines() == [
         "done 1, failed 3, had an output before 0, left 5  (1:40 min, 0.0 rows/s)",
@@ -161,7 +168,7 @@ def test_the_lines_of_a_bad_run() -> None:
 
 def test_many_changed_rows_are_counted() -> None:
     """The first twenty are named."""
-    (line,) = RunSummary(changed=[str(number) for number in range(1021)]).lines()[1:]
+    (line,) = RunSummary(changed=named(*map(str, range(1021)))).lines()[1:]
     assert line.startswith("changed since they were answered: 1,021 rows (index 0, 1, ")
     assert line.endswith(" 18, 19, …)")
 
@@ -184,7 +191,7 @@ def test_as_json_for_programs() -> None:
         "elapsed_s": 0.0,
         "failures": {"refusal": {"count": 1, "example": "1", "message": "no"}},
         "bad_rows": [],
-        "changed": [],
+        "changed": {"count": 0, "examples": []},
         "notes": [],
         "stopped": "all gone",
         "exit_code": 3,

@@ -14,15 +14,16 @@ from support import row
 
 from jsonl_runner.errors import BadRowsError
 from jsonl_runner.indexes import IndexMap, IndexSet
+from jsonl_runner.reader import RowReader
 from jsonl_runner.records import (
     BadRow,
-    RowReader,
     fingerprint,
     fingerprint_number,
     parse_row,
     to_record,
 )
-from jsonl_runner.survey import LISTED, Survey, survey
+from jsonl_runner.summary import LISTED
+from jsonl_runner.survey import Survey, survey
 
 PATH = Path("d.jsonl")
 BROKEN = "{broken"
@@ -39,8 +40,20 @@ def index_set(*indices: str) -> IndexSet:
     return found
 
 
-def look(content: bytes, *done: str, **options: Any) -> Survey:
-    return survey(io.BytesIO(content), PATH, index_set(*done), **options)
+def look(content: bytes, *done: str, answered: IndexMap | None = None, **options: Any) -> Survey:
+    return survey(
+        io.BytesIO(content),
+        PATH,
+        index_set(*done),
+        answered=None if answered is None else lambda: answered,
+        **options,
+    )
+
+
+def left_of(content: bytes, *done: str) -> list[str]:
+    found: list[str] = []
+    look(content, *done, each_left=found.append)
+    return found
 
 
 def answered(*rows: dict[str, Any]) -> IndexMap:
@@ -55,7 +68,7 @@ def test_rows_done_and_to_do_are_counted() -> None:
     """A row is done if its index is, whether it is written as a string or as an integer."""
     found = look(lines_of(row(0), row("1"), row("a"), row(3)), "0", "1", "a", "elsewhere")
     assert (found.rows, found.skipped, found.todo) == (4, 3, 1)
-    assert (found.bad, found.nulls, found.changed) == ([], [], [])
+    assert (found.bad, found.changed.count) == ([], 0)
 
 
 def test_a_new_input_has_all_to_do() -> None:
@@ -64,11 +77,9 @@ def test_a_new_input_has_all_to_do() -> None:
     assert (found.rows, found.todo, found.start, found.lines_before) == (2, 2, 0, 0)
 
 
-def test_nulls_are_those_of_this_input_without_an_output() -> None:
-    """A null is to do; one that has an output too is done, one of another input is nobody's."""
-    nulls = index_set("1", "2", "elsewhere")
-    found = look(lines_of(row(0), row(1), row(2)), "0", "2", nulls=nulls)
-    assert (found.nulls, found.skipped, found.todo) == (["1"], 2, 1)
+def test_rows_without_an_output_are_told_one_by_one() -> None:
+    """In the order of the file, as strings; those that are done are not among them."""
+    assert left_of(lines_of(row(3), row("a"), row(2), row(0)), "2") == ["3", "a", "0"]
 
 
 def test_a_row_that_has_changed_is_named() -> None:
@@ -77,11 +88,11 @@ def test_a_row_that_has_changed_is_named() -> None:
     content = lines_of(rows[0], row(1, "new"), rows[2])
     known = answered(rows[0], rows[1])
     kept = look(content, "0", "1", "2", answered=known)
-    assert (kept.changed, kept.skipped, kept.todo, kept.start) == (["1"], 3, 0, None)
-    old = {"answered": known, "nulls": index_set("1")}  # it was null before it had an output
-    redone = look(content, "0", "1", "2", **old, redo_changed=True)
-    assert (redone.changed, redone.skipped, redone.todo) == (["1"], 2, 1)
-    assert (redone.nulls, redone.lines_before) == ([], 1)
+    assert (kept.changed.examples, kept.skipped, kept.todo, kept.start) == (["1"], 3, 0, None)
+    assert "1" not in kept.redo
+    redone = look(content, "0", "1", "2", answered=known, redo_changed=True)
+    assert (redone.changed.examples, redone.skipped, redone.todo) == (["1"], 2, 1)
+    assert (len(redone.redo), "1" in redone.redo, redone.lines_before) == (1, True, 1)
 
 
 def test_other_fields_and_the_order_of_fields_are_no_change() -> None:
@@ -89,13 +100,13 @@ def test_other_fields_and_the_order_of_fields_are_no_change() -> None:
     old = row(0, params={"a": 1, "b": 2})
     new = {"tag": 1, **dict(reversed(row("0", params={"b": 2, "a": 1}).items())), "more": None}
     found = look(lines_of(new), "0", answered=answered(old))
-    assert found.changed == []
+    assert found.changed.count == 0
 
 
 def test_a_changed_row_that_is_not_done_is_merely_to_do() -> None:
     """Without an output there is nothing to be out of date."""
     found = look(lines_of(row(0, "new")), answered=answered(row(0)), redo_changed=True)
-    assert (found.changed, found.todo) == ([], 1)
+    assert (found.changed.count, found.todo) == (0, 1)
 
 
 def test_bad_rows_are_no_rows() -> None:
@@ -139,18 +150,17 @@ def test_bad_rows_end_it_unless_they_are_to_be_left_out() -> None:
 @given(
     st.lists(st.integers(0, 12) | st.none(), max_size=20),
     st.sets(st.integers(0, 12)),
-    st.sets(st.integers(0, 12)),
 )
-def test_the_numbers_add_up(indices: list[int | None], done: set[int], nulls: set[int]) -> None:
-    """For every input and ledger: done + nulls + untouched are the rows, each row once."""
+def test_the_numbers_add_up(indices: list[int | None], done: set[int]) -> None:
+    """For every input and ledger: done and left are the rows, each row once."""
     content = lines_of(*(BROKEN if index is None else row(index) for index in indices))
-    found = look(content, *map(str, done), nulls=index_set(*map(str, nulls)))
+    found = look(content, *map(str, done))
     rows = list(dict.fromkeys(index for index in indices if index is not None))
     assert found.rows == len(rows)
     assert found.rows + len(found.bad) == len(indices)
     assert found.skipped == len(done.intersection(rows))
-    assert found.nulls == [str(index) for index in rows if index in nulls - done]
     left = [index for index in rows if index not in done]
+    assert left_of(content, *map(str, done)) == list(map(str, left))
     assert found.todo == len(left)
     assert (found.start is None) == (not left)
     if left:

@@ -104,7 +104,7 @@ def validate(data: Path, as_json: bool) -> int:
       jsonl-runner validate data/samples/data.jsonl
     """
     from ..errors import EXIT_USAGE  # noqa: PLC0415
-    from ..records import open_input  # noqa: PLC0415
+    from ..reader import open_input  # noqa: PLC0415
     from ..survey import survey  # noqa: PLC0415
 
     with open_input(data) as stream:
