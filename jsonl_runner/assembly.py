@@ -15,11 +15,13 @@ from .keys import Rotator
 from .prompts import Composer
 from .secret import Redactor, Secret
 from .transport.base import Transport, TransportSettings
-from .transport.curl import CurlTransport
+from .transport.on_demand import ClientsOnDemand
 from .worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import openai
 
     from .attempts import Answer
     from .clock import Clock, Stop
@@ -33,15 +35,28 @@ _NO_KEY = Secret("", 1)
 
 
 @dataclass(frozen=True)
+class Tools:
+    """What a function of the user's may call the provider with.
+
+    Attributes:
+        chat: makes the calls that it stands in for.
+        client: returns the SDK's client of a key.
+    """
+
+    chat: ChatCaller
+    client: Callable[[str], openai.OpenAI]
+
+
+@dataclass(frozen=True)
 class StandIn:
     """A function of the user's in place of the provider.
 
     Attributes:
-        make: returns it, from the caller that it stands in for and may use.
+        make: returns it, from what it may call the provider with.
         uses_keys: whether it calls the provider; if not, there is no key to try out first.
     """
 
-    make: Callable[[ChatCaller], Function]
+    make: Callable[[Tools], Function]
     uses_keys: bool = True
 
 
@@ -53,6 +68,7 @@ class Crew:
         work: does one Record.
         rotator: the keys' books.
         transport: makes the calls.
+        clients: the SDK's, for functions.
         threads: how many may work at the same time.
         notes: what the user should know of the choices made here.
     """
@@ -60,12 +76,14 @@ class Crew:
     work: Worker
     rotator: Rotator
     transport: Transport
+    clients: ClientsOnDemand
     threads: int
     notes: tuple[str, ...]
 
     def close(self) -> None:
         """Close the connections."""
         self.transport.close()
+        self.clients.close()
 
 
 def assemble(
@@ -109,10 +127,13 @@ def assemble(
         tokens_per_minute=config.tokens_per_minute,
     )
     stop.on_request(rotator.wake)
-    transport = make_transport(config)
+    transport = make_transport(config, notes.append)
     stop.on_abort(transport.abort)
-    chat = ChatCaller(transport, Composer(config.model, config.params), clock)
-    caller = chat if function is None else FunctionCaller(function.make(chat), clock)
+    clients = ClientsOnDemand(_transport_settings(config), stop.on_abort)
+    caller: ChatCaller | FunctionCaller
+    caller = chat = ChatCaller(transport, Composer(config.model, config.params), clock)
+    if function is not None:
+        caller = FunctionCaller(function.make(Tools(chat, clients.of)), clock)
     worker = Worker(
         caller,
         rotator,
@@ -123,19 +144,42 @@ def assemble(
         note=note,
         rng=rng,
     )
-    return Crew(worker, rotator, transport, threads, tuple(notes))
+    return Crew(worker, rotator, transport, clients, threads, tuple(notes))
 
 
-def make_transport(config: Config) -> Transport:
-    """Return the transport the settings ask for."""
-    return CurlTransport(
-        TransportSettings(
-            config.api_base,
-            timeout_s=config.timeout,
-            connect_timeout_s=config.connect_timeout,
-            body_timeout_s=config.body_timeout,
-            proxy=config.proxy,
-        )
+def make_transport(config: Config, note: Callable[[str], None]) -> Transport:
+    """Return the transport the settings ask for, or the one that can be had.
+
+    Args:
+        config: the settings.
+        note: is told when it is another one.
+
+    Raises:
+        ConfigError: the proxy, the certificates or the environment are of no use to it.
+    """
+    settings = _transport_settings(config)
+    if config.transport == "curl":
+        try:
+            from .transport.curl import CurlTransport  # noqa: PLC0415  # may be missing
+        except ImportError as error:
+            note(
+                f"pycurl cannot be imported ({error}): using the openai SDK, which costs more "
+                "CPU; pip install pycurl"
+            )
+        else:
+            return CurlTransport(settings)
+    from .transport.sdk import OpenAITransport  # noqa: PLC0415  # takes a second
+
+    return OpenAITransport(settings)
+
+
+def _transport_settings(config: Config) -> TransportSettings:
+    return TransportSettings(
+        config.api_base,
+        timeout_s=config.timeout,
+        connect_timeout_s=config.connect_timeout,
+        body_timeout_s=config.body_timeout,
+        proxy=config.proxy,
     )
 
 

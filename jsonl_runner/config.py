@@ -35,6 +35,8 @@ _REQUEST_PARAMETERS = frozenset(
         *("presence_penalty", "frequency_penalty", "response_format", "tools", "reasoning_effort"),
     }
 )
+#: What can make the calls: libcurl, or the openai SDK.
+TRANSPORTS = ("curl", "openai")
 PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
 
@@ -57,6 +59,7 @@ class Config:
             to `threads`.
         requests_per_minute, tokens_per_minute: limits of one key; None: learnt from the answers.
         proxy: http, https, socks5 or socks5h address; None: from the environment.
+        transport: `curl` or `openai`, what makes the calls.
         notes: what is odd about the settings and was put right; for the user.
     """
 
@@ -74,6 +77,7 @@ class Config:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     proxy: str | None = field(default=None, repr=False)
+    transport: str = "curl"
     notes: tuple[str, ...] = ()
 
 
@@ -163,7 +167,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         if name == "api_keys":
             found[name] = [key.strip() for key in text.split(",")]
-        elif name in {"api_base", "model", "proxy"}:
+        elif name in {"api_base", "model", "proxy", "transport"}:
             found[name] = text
         else:
             found[name] = parse_value(text)
@@ -248,6 +252,12 @@ def _proxy(value: object) -> str | None:
     return value
 
 
+def _transport(value: object) -> str:
+    if value not in TRANSPORTS:
+        raise ValueError(f"must be one of {', '.join(TRANSPORTS)}, got {value!r}")
+    return str(value)
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be a text, got {value!r}")
@@ -298,6 +308,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "requests_per_minute": _number(0.001, whole=False, optional=True),
     "tokens_per_minute": _number(1, whole=False, optional=True),
     "proxy": _proxy,
+    "transport": _transport,
 }
 
 #: Names of the settings, in the order in which they are shown.

@@ -16,6 +16,8 @@ from .records import Record
 from .secret import MAX_MESSAGE, Redactor, shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .clock import Clock
     from .config import Config
     from .secret import Secret
@@ -61,19 +63,22 @@ class KeyCheck:
     tokens_left: float | None
 
 
-def check_keys(config: Config, clock: Clock) -> list[KeyCheck]:
+def check_keys(
+    config: Config, clock: Clock, note: Callable[[str], None] = lambda _: None
+) -> list[KeyCheck]:
     """Ask one token of every key (it costs that one token).
 
     Args:
         config: the settings.
         clock: tells the present, for headers that name a moment.
+        note: is told what the user should know.
 
     Raises:
         ConfigError: there is no key.
     """
     if not config.api_keys:
         raise ConfigError("no API key: put it into config.json (api_keys) or OPENAI_API_KEY")
-    transport = make_transport(config)
+    transport = make_transport(config, note)
     caller = ChatCaller(transport, Composer(config.model, {}), clock)
     redact = Redactor(config.api_keys)
     pool = ThreadPoolExecutor(_AT_ONCE)

@@ -7,14 +7,12 @@ The classes follow the provider's status, `error.code` and `error.type`
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import jsontext
 from .attempts import Answer, AttemptError, Kind, Reply, Verdict
+from .errors import TransportError
 from .limits import exhausted_reset, rate_limits, retry_after
-
-if TYPE_CHECKING:
-    from .errors import TransportError
 
 #: Bytes of an answer that is no JSON which are looked at for a message.
 _MAX_RAW = 8192
@@ -219,6 +217,9 @@ def classify_exception(error: Exception, wall: float) -> Verdict:
     """
     if isinstance(error, AttemptError):
         return error.verdict
+    failure = getattr(error.__cause__, "failure", None)
+    if isinstance(failure, TransportError):  # of the SDK's client that `generate` was given
+        return classify_failure(failure)
     message = f"{type(error).__name__}: {_one_line(error)}"
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):

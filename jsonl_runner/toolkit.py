@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from . import config as settings
 from .answering import answer
@@ -20,8 +20,10 @@ from .summary import Tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import openai
+
     from .appendfile import FsyncPolicy
-    from .assembly import Function
+    from .assembly import Function, Tools
     from .callers import ChatCaller
     from .merge import MergeSummary
     from .records import Outcome
@@ -30,8 +32,15 @@ if TYPE_CHECKING:
 
 _Index = TypeVar("_Index", int, str)
 
-#: Within a row's `generate`: makes one call with the row's key.
-_call_of_row: ContextVar[Callable[[str, str], str]] = ContextVar("call_of_row")
+
+class _Row(NamedTuple):
+    """What a row's `generate` may use: both have the row's key."""
+
+    call: Callable[[str, str], str]
+    client: Callable[[], openai.OpenAI]
+
+
+_row: ContextVar[_Row] = ContextVar("row")
 
 
 class CallFailedError(JsonlRunnerError):
@@ -60,17 +69,42 @@ class Prompt(NamedTuple):
     input: str = ""
 
 
+class _ClientOfRow:
+    """`OpenAIModel.client`; no property, since a subclass may set a `client` of its own."""
+
+    @overload
+    def __get__(self, model: None, owner: type) -> _ClientOfRow: ...
+
+    @overload
+    def __get__(self, model: OpenAIModel, owner: type) -> openai.OpenAI: ...
+
+    def __get__(self, model: OpenAIModel | None, owner: type) -> _ClientOfRow | openai.OpenAI:
+        if model is None:
+            return self
+        row = _row.get(None)
+        if row is None:
+            raise ConfigError(
+                "client needs a row's key: use it within generate(), in the thread that called "
+                "it, through ParallelToolkit(..., openai_model=model)"
+            )
+        return row.client()
+
+
 class OpenAIModel:
     """A model and its request parameters.
 
     A subclass may override `generate`; what it returns is the row's output, and an exception is
     retried like the provider's own. `super().generate(...)` in it makes the real call, with a key
-    of the rotator.
+    of the rotator; `self.client` is an `openai.OpenAI` with the same key, address, timeouts and
+    proxy, for calls of other kinds (it tries nothing again by itself: the toolkit does; what such
+    calls cost is not in the summary).
 
     Args:
         name: the model's name.
         params: request parameters (temperature, max_tokens, …).
     """
+
+    client = _ClientOfRow()
 
     def __init__(self, name: str, **params: Any) -> None:
         self.name = name
@@ -87,12 +121,12 @@ class OpenAIModel:
             ConfigError: it is not called from within a `ParallelToolkit`.
             AttemptError: the call did not succeed; the toolkit waits, retries or fails the row.
         """
-        call = _call_of_row.get(None)
-        if call is None:
+        row = _row.get(None)
+        if row is None:
             raise ConfigError(
                 "generate() needs a key: use ParallelToolkit(..., openai_model=model).api(prompt)"
             )
-        return call(instruction, input)
+        return row.call(instruction, input)
 
 
 class ParallelToolkit:
@@ -241,27 +275,29 @@ def _function_of(
     """Return what stands in for the provider: the user's function, or an overridden `generate`."""
     if call is not None:
         given = call
-        return StandIn(lambda _chat: lambda record, _key: given(*texts_of(record)), uses_keys=False)
+        return StandIn(
+            lambda _tools: lambda record, _key: given(*texts_of(record)), uses_keys=False
+        )
     if model is None or type(model).generate is OpenAIModel.generate:
         return None
     overridden = model
-    return StandIn(lambda chat: _generating(overridden, chat))
+    return StandIn(lambda tools: _generating(overridden, tools))
 
 
-def _generating(model: OpenAIModel, chat: ChatCaller) -> Function:
+def _generating(model: OpenAIModel, tools: Tools) -> Function:
     def function(record: Record, key: str) -> Answer:
         answers: list[Answer] = []
 
         def call(instruction: str, text: str) -> str:
             asked = Record(record.index, instruction, text, params=record.params)
-            answers.append(_one_call(chat, asked, key))
+            answers.append(_one_call(tools.chat, asked, key))
             return answers[-1].text or ""
 
-        token = _call_of_row.set(call)
+        token = _row.set(_Row(call, lambda: tools.client(key)))
         try:
             output = model.generate(*texts_of(record))
         finally:
-            _call_of_row.reset(token)
+            _row.reset(token)
         if not answers:
             return Answer(output, None, None, None)
         return answers[-1]._replace(text=output, usage=_usage_of(answers))

@@ -155,7 +155,7 @@ def test_run_json(ran: Stage) -> None:
     """`run --json` prints the summary on stdout and nothing else there."""
     found = json_of(ran.run_cli("--json"), code=1)
     assert (found["rows"], found["done"], found["failed"], found["left"]) == (4, 1, 1, 0)
-    assert found["changed"] == ["1"]
+    assert found["changed"] == {"count": 1, "examples": ["1"]}
     assert found["exit_code"] == 1
 
 

@@ -36,6 +36,7 @@ VALUES: dict[str, Any] = {
     "requests_per_minute": 0.5,
     "tokens_per_minute": 1000,
     "proxy": "socks5h://127.0.0.1:9",
+    "transport": "openai",
 }
 
 
@@ -79,6 +80,7 @@ def test_defaults() -> None:
         "requests_per_minute": None,
         "tokens_per_minute": None,
         "proxy": None,
+        "transport": "curl",
     }
     assert config.notes == ()
 
@@ -140,9 +142,14 @@ def test_the_processs_own_environment_is_the_default(monkeypatch: pytest.MonkeyP
 def test_argument_before_environment_before_file_before_default(tmp_path: Path, name: str) -> None:
     """For each setting the nearest source that names it decides; an argument of None names none."""
     value = VALUES[name]
-    file_value, env_value = (
-        (value + 1, value + 2) if isinstance(value, (int, float)) else (f"{value}1", f"{value}2")
-    )
+    file_value: Any
+    env_value: Any
+    if name == "transport":  # there are two
+        file_value, env_value = "openai", "curl"
+    elif isinstance(value, (int, float)):
+        file_value, env_value = value + 1, value + 2
+    else:
+        file_value, env_value = f"{value}1", f"{value}2"
     path = write(tmp_path / "c.json", {name: file_value})
     env = {f"JSONL_RUNNER_{name.upper()}": str(env_value)}
     found = [
@@ -234,6 +241,7 @@ WRONG: dict[str, list[object]] = {
     "requests_per_minute": [0, -1, "5", True],
     "tokens_per_minute": [0, 0.5, "5", True],
     "proxy": [5, "host:1", "ftp://host", True],
+    "transport": [5, "", "libcurl", None, ["curl"], True],
     **{
         name: [0, -1, "5", None, True, float("nan"), float("inf")]
         for name in ("timeout", "connect_timeout", "body_timeout", "stall_timeout")

@@ -49,7 +49,7 @@ def assert_all_clean(stage: Stage, result: subprocess.CompletedProcess[str]) -> 
 LOUD = ("--debug", "-v", "--max-retries", "0", "--timeout", "5")
 
 
-@pytest.mark.parametrize("words", [(), ("--json",)])
+@pytest.mark.parametrize("words", [(), ("--json",), ("--transport", "openai")])
 def test_a_run_with_all_kinds_of_failures(stage: Stage, words: tuple[str, ...]) -> None:
     """Keys echoed by the server, 500s, broken answers: nothing that is left or shown has a key."""
     rows = [row(n, f"{n} [[fault:{fault}]]") for n, fault in enumerate(FAULTS)]
@@ -103,15 +103,16 @@ def closed_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
+@pytest.mark.parametrize("transport", ["curl", "openai"])
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
 def test_a_proxy_password_with_a_proxy_that_is_not_there(
-    stage: Stage, closed_port: int, scheme: str
+    stage: Stage, closed_port: int, scheme: str, transport: str
 ) -> None:
     """The reason names the trouble with the proxy, not its login."""
     proxy = f"{scheme}://user:{PASSWORD}@127.0.0.1:{closed_port}"
     result = stage.cli(
         *("keys", "check", "--config", stage.config_file(), "--json", "--debug"),
-        *("--proxy", proxy),
+        *("--proxy", proxy, "--transport", transport),
     )
     assert result.returncode == 3
     states = json.loads(result.stdout)
@@ -213,10 +214,12 @@ def test_errors_and_their_tracebacks(stage: Stage) -> None:
         assert_clean(text, "the error")
 
 
-def test_log_records(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("transport", ["curl", "openai"])
+def test_log_records(stage: Stage, caplog: pytest.LogCaptureFixture, transport: str) -> None:
     """Whoever turns logging up to the full sees no key either."""
     caplog.set_level(logging.DEBUG)
-    stage.run([row(0, "[[fault:key_echo*1]]"), row(1, "[[fault:500]]")], max_retries=0)
+    rows = [row(0, "[[fault:key_echo*1]]"), row(1, "[[fault:500]]")]
+    stage.run(rows, max_retries=0, transport=transport)
     assert_clean(caplog.text, "the log")
 
 

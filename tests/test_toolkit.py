@@ -74,7 +74,7 @@ def test_options_of_a_run(stage: Stage) -> None:
     assert tool(stage, bad_rows="skip", model="gpt-4.1").run().exit_code == 1
     assert {call.model for call in stage.simulator.journal.calls} == {"gpt-4.1"}
     write_rows(stage.data, [row(0, "new"), *ROWS[1:]])
-    assert tool(stage).run().changed == ["0"]
+    assert tool(stage).run().changed.examples == ["0"]
     assert tool(stage, redo_changed=True, fsync="always").run().done == 1
     assert read_ledger(stage.output)["0"] == expected(row(0, "new"))
     write_rows(stage.data, [*ROWS, row(9)])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import KEYS
 
-from jsonl_runner.errors import TransportError
+from jsonl_runner.errors import ConfigError, TransportError
 from jsonl_runner.simulator import Simulator, answer_text
 from jsonl_runner.transport.base import MAX_REPLY_BYTES, TransportSettings
 from jsonl_runner.transport.curl import CurlTransport
+from jsonl_runner.transport.sdk import OpenAITransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from jsonl_runner.transport.base import Transport
 
@@ -36,7 +41,7 @@ class Host:
     def __init__(self, answer: bytes | None = OK) -> None:
         self.answer = answer
         self.requests: list[bytes] = []
-        self.connections = 0
+        self.connections = self.ended = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -54,6 +59,7 @@ class Host:
                 self.requests.append(data)
                 if self.answer is not None:
                     client.sendall(self.answer)
+            self.ended += 1
 
     def close(self) -> None:
         self._listener.close()
@@ -66,13 +72,26 @@ def host() -> Iterator[Host]:
     found.close()
 
 
+KINDS: dict[str, Callable[[TransportSettings], Transport]] = {
+    "curl": CurlTransport,
+    "openai": OpenAITransport,
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Every promise is kept by every transport."""
+    return str(request.param)
+
+
 @pytest.fixture
-def dial() -> Iterator[Open]:
+def dial(kind: str) -> Iterator[Open]:
     """Return a function that makes a transport."""
     with contextlib.ExitStack() as ends:
 
         def make(base_url: str, **settings: Any) -> Transport:
-            transport = CurlTransport(TransportSettings(base_url, **{"timeout_s": 5, **settings}))
+            given = TransportSettings(base_url, **{"timeout_s": 5, **settings})
+            transport: Transport = KINDS[kind](given)
             ends.callback(transport.close)
             return transport
 
@@ -154,6 +173,18 @@ def test_threads_do_not_share_a_connection(dial: Open, simulator: Simulator) -> 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(64)))
     assert simulator.journal.max_in_flight == 8
+
+
+def test_a_connection_closes_with_its_thread(dial: Open, host: Host) -> None:
+    """Threads come and go; what they opened does not pile up."""
+    transport = dial(host.address)
+    for _ in range(3):
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(transport.post, CHAT, b"{}", KEYS[0]).result().status == 200
+    before = time.monotonic()
+    while host.ended < 3:
+        assert time.monotonic() - before < 5
+        time.sleep(0.01)
 
 
 def test_a_connection_that_died_while_idle_costs_nothing(dial: Open, simulator: Simulator) -> None:
@@ -259,14 +290,12 @@ def deaf_port() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_no_connection_says_so() -> None:
+def test_no_connection_says_so(dial: Open) -> None:
     """Refused, unresolvable, no answer to a SYN: `connected` is false, the code tells which."""
-    with deaf_port() as deaf, contextlib.ExitStack() as ends:
+    with deaf_port() as deaf:
         found = []
         for address in (closed_port(), "http://api.invalid", deaf):
-            transport = CurlTransport(TransportSettings(address, connect_timeout_s=0.2))
-            ends.callback(transport.close)
-            error = failure(transport)
+            error = failure(dial(address, connect_timeout_s=0.2))
             found.append((error.code, error.connected))
     assert found == [("refused", False), ("dns", False), ("connect_timeout", False)]
 
@@ -355,3 +384,225 @@ def test_a_proxy_that_does_not_exist_is_named_without_its_password(dial: Open) -
     assert "proxy.invalid" in str(error)
     assert "hunter22" not in str(error)
     assert "hunter22" not in repr(TransportSettings("x", proxy="http://me:hunter22@p"))
+
+
+@pytest.mark.parametrize("exempt", ["api.invalid", ".invalid", "x, invalid", "*", "127.0.0.0/8"])
+def test_what_the_environment_exempts_from_its_proxy(
+    dial: Open, host: Host, monkeypatch: pytest.MonkeyPatch, exempt: str
+) -> None:
+    """`no_proxy` names hosts, domains and networks; what it names is called without a proxy."""
+    monkeypatch.setenv("http_proxy", host.address)
+    monkeypatch.setenv("no_proxy", exempt)
+    if "/" in exempt:  # this machine, but not by a name that no proxy can mean
+        place, code = closed_port().replace("127.0.0.1", "127.0.0.2"), "refused"
+    else:
+        place, code = "http://api.invalid/v1", "dns"
+    assert failure(dial(place)).code == code
+    assert host.requests == []
+    if exempt != "*":
+        assert dial("http://api.other/v1").post(CHAT, b"{}", KEYS[0]).status == 200
+
+
+@pytest.mark.parametrize("name", ["all_proxy", "ALL_PROXY", "HTTP_PROXY"])
+def test_other_variables_for_a_proxy(
+    dial: Open, host: Host, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """`all_proxy` counts in either case; HTTP_PROXY does not, since web servers set it."""
+    monkeypatch.setenv(name, host.address.removeprefix("http://"))
+    transport = dial("http://api.invalid/v1")
+    if name == "HTTP_PROXY":
+        assert failure(transport).code == "dns"
+    else:
+        assert transport.post(CHAT, b"{}", KEYS[0]).status == 200
+
+
+def test_a_proxy_that_lets_nobody_through(dial: Open, host: Host) -> None:
+    """The server was never reached."""
+    host.answer = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"
+    error = failure(dial("https://api.example/v1", proxy=host.address))
+    assert (error.code, error.connected) == ("proxy", False)
+    assert host.requests[0].startswith(b"CONNECT api.example:443 HTTP/1.1")
+    assert KEYS[0].encode() not in host.requests[0]
+
+
+def test_a_login_for_the_proxy(dial: Open, host: Host) -> None:
+    """It is told to the proxy, percent signs resolved."""
+    proxy = host.address.replace("//", "//me:hunter%40@")
+    dial("http://api.invalid/v1", proxy=proxy).post(CHAT, b"{}", KEYS[0])
+    assert b"Proxy-Authorization: Basic bWU6aHVudGVyQA==" in host.requests[0]
+
+
+class Socks(Host):
+    """A SOCKS 5 proxy that answers by itself whatever is asked of the server behind it."""
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            self.requests.append(client.recv(65536))
+            client.sendall(b"\x05\x00")
+            self.requests.append(client.recv(65536))
+            client.sendall(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+            self.requests.append(client.recv(65536))
+            client.sendall(OK)
+
+
+def test_a_socks_proxy(dial: Open) -> None:
+    """The proxy resolves the server's name (socks5h) and carries the call."""
+    proxy = Socks()
+    address = proxy.address.replace("http", "socks5h")
+    assert dial("http://api.invalid/v1", proxy=address).post(CHAT, b"{}", KEYS[0]).status == 200
+    assert b"api.invalid" in proxy.requests[1]
+    assert proxy.requests[2].startswith(b"POST /v1/chat/completions HTTP/1.1")
+    proxy.close()
+
+
+ACCOUNT = {"OPENAI_ORG_ID": " org-1 ", "OPENAI_PROJECT_ID": "proj-1"}
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("api.openai.com", True),
+        ("eu.api.openai.com", True),
+        ("myapi.openai.com", False),
+        ("api.openai.com.example", False),
+        ("api.example", False),
+    ],
+)
+def test_who_is_told_the_account(
+    dial: Open, host: Host, monkeypatch: pytest.MonkeyPatch, place: str, *, told: bool
+) -> None:
+    """Organization and project of the environment are sent to OpenAI, and to nobody else."""
+    for name, value in ACCOUNT.items():
+        monkeypatch.setenv(name, value)
+    dial(f"http://{place}/v1", proxy=host.address).post(CHAT, b"{}", KEYS[0])
+    head = host.requests[0].decode().lower().split("\r\n")
+    assert ("openai-organization: org-1" in head) is told
+    assert ("openai-project: proj-1" in head) is told
+    assert told or not any("organization" in line or "project" in line for line in head)
+
+
+def test_an_account_that_no_header_can_hold(dial: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before anything is sent."""
+    monkeypatch.setenv("OPENAI_ORG_ID", "org\nX-Other: 1")
+    with pytest.raises(ConfigError, match="OPENAI_ORG_ID must be printable"):
+        dial("https://api.openai.com/v1")
+
+
+def test_nothing_else_comes_from_the_environment(
+    dial: Open, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the SDK would take from there, the settings alone decide."""
+    for name, value in {
+        "OPENAI_BASE_URL": "http://127.0.0.1:9",
+        "OPENAI_API_KEY": "sk-other",
+        "OPENAI_ADMIN_KEY": "sk-other",
+        "OPENAI_CUSTOM_HEADERS": "X-Other: 1\nauthorization: sk-other\nContent-type: x/other",
+    }.items():
+        monkeypatch.setenv(name, value)
+    transport = dial(host.address)
+    for key in (KEYS[0], ""):
+        transport.post(CHAT, b"{}", key)
+    first, second = (request.lower() for request in host.requests)
+    assert b"other" not in first + second
+    assert f"authorization: bearer {KEYS[0]}".encode() in first
+    assert b"authorization" not in second
+    assert b"content-type: application/json" in first
+    assert b"user-agent: jsonl-runner" in first
+
+
+def test_a_cookie_is_not_kept(dial: Open, host: Host) -> None:
+    """What a server hands to one key is not shown to it by the next."""
+    host.answer = OK.replace(b"\r\n\r\n", b"\r\nset-cookie: a=b; path=/\r\n\r\n")
+    transport = dial(host.address)
+    for key in KEYS:
+        assert transport.post(CHAT, b"{}", key).header("set-cookie") == "a=b; path=/"
+    assert b"cookie" not in host.requests[1].lower()
+
+
+def test_a_login_in_the_address_gives_way_to_the_key(dial: Open, host: Host) -> None:
+    """Where there is a key, it is what is sent."""
+    base = host.address.replace("//", "//me:hunter22@")
+    dial(base).post(CHAT, b"{}", KEYS[0])
+    assert f"authorization: bearer {KEYS[0]}".encode() in host.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        # With an empty line: the SDK's parser waits for it, libcurl knows from the first.
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "url"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "reset"),
+        (b"HTTP/1.1 200 OK\r\ncontent-le", "timeout"),
+    ],
+    ids=["no HTTP", "a broken chunk", "half a head"],
+)
+def test_a_server_that_speaks_something_else(
+    dial: Open, host: Host, answer: bytes, code: str
+) -> None:
+    """Each has its code, and the request was sent."""
+    host.answer = answer
+    error = failure(dial(host.address, timeout_s=0.3))
+    assert (error.code, error.connected) == (code, True)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody trusts, with its key, in one file."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    words = ("req", "-x509", *kind, "-nodes", "-days", "2")
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("needs the openssl command")
+    place = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+    both = ("-keyout", str(path), "-out", str(path.with_name("cert.pem")))
+    subprocess.run([program, *words, *place, *both], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + path.with_name("cert.pem").read_bytes())
+    return path
+
+
+class TlsHost(Host):
+    """A server behind TLS."""
+
+    def __init__(self, certificate: Path) -> None:
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(certificate)
+        super().__init__()
+        self.address = self.address.replace("http:", "https:")
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            super()._serve(self._context.wrap_socket(client, server_side=True))
+
+
+def test_whom_tls_trusts(dial: Open, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's certificate ends it before the key is sent; SSL_CERT_FILE can vouch for it."""
+    server = TlsHost(certificate)
+    error = failure(dial(server.address))
+    assert (error.code, error.connected, server.requests) == ("tls", False, [])
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    transport = dial(server.address)
+    assert [transport.post(CHAT, body("x"), KEYS[0]).status for _ in range(3)] == [200] * 3
+    server.close()
+
+
+def test_a_server_without_tls(dial: Open, host: Host) -> None:
+    """It answers the handshake with something else."""
+    host.answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    error = failure(dial(host.address.replace("http", "https")))
+    assert (error.code, error.connected) == ("tls_handshake", False)
+
+
+def test_a_handshake_that_hangs(dial: Open, host: Host) -> None:
+    """It counts as connecting, and an abort ends it."""
+    host.answer = None
+    place = host.address.replace("http", "https")
+    error = failure(dial(place, connect_timeout_s=0.2))
+    assert (error.code, error.connected) == ("connect_timeout", False)
+    transport = dial(place, timeout_s=60, connect_timeout_s=60)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(failure, transport)
+        while len(host.requests) < 2:
+            time.sleep(0.01)
+        transport.abort()
+        assert call.result(1).code == "aborted"

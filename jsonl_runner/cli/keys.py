@@ -47,7 +47,7 @@ def check(as_json: bool, **options: Any) -> int:
     config = load_config(options.pop("config_path"), options)
     for note in config.notes:
         say(f"note: {note}")
-    checks = check_keys(config, SystemClock())
+    checks = check_keys(config, SystemClock(), lambda text: say(f"note: {text}"))
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

@@ -70,6 +70,11 @@ def console_options(command: _Command) -> _Command:
 def config_options(command: _Command) -> _Command:
     """Add the options that say where calls go; collected by `load_config`."""
     for option in (
+        click.option(
+            "--transport",
+            type=click.Choice(["curl", "openai"]),
+            help="What makes the calls: libcurl, or the openai SDK.  [default: curl]",
+        ),
         click.option("--proxy", help="http, https or socks5 address.  [default: environment]"),
         click.option("--api-base", metavar="URL", help="Address of the API, up to /v1."),
         click.option("--model", help="Model where a row names none."),

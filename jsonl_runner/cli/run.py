@@ -113,7 +113,7 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:
     from ..config import parse_value  # noqa: PLC0415
 
-    names = ("model", "api_base", "proxy", "threads", "max_retries", "timeout")
+    names = ("model", "api_base", "proxy", "transport", "threads", "max_retries", "timeout")
     overrides = {name: options[name] for name in names}
     params: dict[str, Any] = {}
     for text in options["params"]:

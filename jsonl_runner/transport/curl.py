@@ -8,41 +8,21 @@ waits; a single watchdog thread ends answers that begin and then stall.
 from __future__ import annotations
 
 import io
-import os
-import ssl
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import certifi
 import pycurl
 
 from ..attempts import Reply
 from ..errors import TransportError
 from .connection import Watch, Watchdog
 from .curl_errors import translate
+from .surroundings import account_headers, is_loopback, trusted_certificates
 
 if TYPE_CHECKING:
     from .base import TransportSettings
-
-#: Hosts that no proxy can mean.
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def trusted_certificates() -> str:
-    """Return the file of trusted certificates: SSL_CERT_FILE, the system's, or certifi's.
-
-    pycurl's wheels carry an OpenSSL of their own that knows no system's paths, so the file is
-    named. A slim container without the package ca-certificates gets certifi's.
-    """
-    named = os.environ.get("SSL_CERT_FILE")
-    if named:
-        return named
-    system = ssl.get_default_verify_paths().cafile
-    return system if system and Path(system).is_file() else certifi.where()
 
 
 class CurlTransport:
@@ -51,11 +31,15 @@ class CurlTransport:
     Args:
         settings: where to, and the time limits.
         user_agent: the header of that name.
+
+    Raises:
+        ConfigError: the account's variables cannot be used.
     """
 
     def __init__(self, settings: TransportSettings, user_agent: str = "jsonl-runner") -> None:
         self._settings = settings
         self._user_agent = user_agent
+        self._account = account_headers(settings.base_url)
         self._ca_file = trusted_certificates()
         self._local = threading.local()
         self._headers: dict[str, list[str]] = {}
@@ -107,7 +91,7 @@ class CurlTransport:
             curl.setopt(pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA)
         if settings.proxy is not None:
             curl.setopt(pycurl.PROXY, settings.proxy)
-        elif urlsplit(settings.base_url).hostname in _LOOPBACK:
+        elif is_loopback(settings.base_url):
             curl.setopt(pycurl.NOPROXY, "*")
         return curl
 
@@ -143,6 +127,7 @@ class CurlTransport:
                 "Accept: application/json",
                 f"User-Agent: {self._user_agent}",
                 "Expect:",  # no extra round trip before a long body
+                *(f"{name}: {value}" for name, value in self._account.items()),
             ]
             if key:
                 headers.append(f"Authorization: Bearer {key}")
