@@ -32,6 +32,9 @@ class Kind(enum.Enum):
     #: No request of this run can succeed: wrong path, host name or certificate.
     WRONG_ENDPOINT = "wrong_endpoint"
 
+    # Looked for in sets at every call; Enum's own is ten times as slow.
+    __hash__ = object.__hash__
+
 
 class Reply:
     """One HTTP answer; headers stay raw until one is asked for."""

@@ -47,7 +47,8 @@ class Bucket:
 
     def _refill(self, now: float) -> None:
         if now > self.stamp:
-            self.level = min(self.capacity, self.level + self.rate * (now - self.stamp))
+            level = self.level + self.rate * (now - self.stamp)
+            self.level = level if level < self.capacity else self.capacity
             self.stamp = now
 
     def wait_s(self, cost: float, now: float) -> float:
@@ -97,6 +98,8 @@ class LearnedBucket(Bucket):
         At the announced reset one call may go in any case: its answer tells what there is.
         """
         self._refill(now)
+        if cost <= self.level:
+            return 0.0
         missing = min(cost, self.capacity) - self.level
         if missing <= _EXACT:
             return 0.0

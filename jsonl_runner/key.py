@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from .buckets import Bucket, LearnedBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
 
     from .attempts import RateLimits
     from .concurrency import Concurrency
@@ -83,25 +82,32 @@ class Key:
         #: Counts changes, so that the rotator knows a stale heap entry.
         self.version = 0
 
-    def buckets(self, tokens: int) -> Iterator[tuple[Bucket, float]]:
-        """Yield each bucket with what a call of this size takes from it."""
-        for pair in (self.configured, self.learned):
-            if pair[0] is not None:
-                yield pair[0], 1.0
-            if pair[1] is not None:
-                yield pair[1], float(tokens)
+    def buckets(self, tokens: int) -> list[tuple[Bucket, float]]:
+        """Return each bucket with what a call of this size takes from it."""
+        requests, spent = self.configured
+        learned_requests, learned_spent = self.learned
+        found: list[tuple[Bucket, float]] = []
+        if requests is not None:
+            found.append((requests, 1.0))
+        if spent is not None:
+            found.append((spent, float(tokens)))
+        if learned_requests is not None:
+            found.append((learned_requests, 1.0))
+        if learned_spent is not None:
+            found.append((learned_spent, float(tokens)))
+        return found
 
     def forbids(self, row: str) -> bool:
         """Note a 403; return whether it is the second row in a row, so that the key is at fault."""
         before, self.forbidden_row = self.forbidden_row, row
         return before is not None and before != row
 
-    def take(self, tokens: int, now: float) -> Lease:
-        """Book a call."""
+    def take(self, tokens: int, buckets: list[tuple[Bucket, float]], now: float) -> Lease:
+        """Book a call on all of its buckets."""
         self.calls += 1
         self.in_flight += 1
         lease = Lease(self, tokens, now)
-        for bucket, cost in self.buckets(tokens):
+        for bucket, cost in buckets:
             bucket.take(cost)
         requests, spent = self.learned
         lease.marks = (requests.taken if requests else 0.0, spent.taken if spent else 0.0)

@@ -160,11 +160,12 @@ class Rotator:
             _, _, version, key = heapq.heappop(self._ready)
             if version != key.version:
                 continue
-            wait_s = max((b.wait_s(cost, now) for b, cost in key.buckets(tokens)), default=0.0)
-            if wait_s > 0:
-                self._rest(key, now + wait_s)
+            buckets = key.buckets(tokens)
+            waits = [bucket.wait_s(cost, now) for bucket, cost in buckets]
+            if any(waits):
+                self._rest(key, now + max(waits))
                 continue
-            lease = key.take(tokens, now)
+            lease = key.take(tokens, buckets, now)
             self._endpoint.admitted()
             self._file(key, now)
             return lease

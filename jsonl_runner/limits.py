@@ -6,6 +6,7 @@ Formats in the wild: Go durations (`6m0s`, `20ms`; OpenAI, Groq, Mistral), plain
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from datetime import datetime, timedelta
@@ -23,6 +24,13 @@ MAX_WAIT_S = 86_400.0 * 1.1
 
 _UNIT_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|[dhms])")
+#: `x-ratelimit-limit-requests` (OpenAI and most), `anthropic-ratelimit-requests-limit`, in lower
+#: case, with the value in ASCII.
+_HEADERS = re.compile(
+    rb"\n(?:x-ratelimit-(limit|remaining|reset)-(requests|tokens)"
+    rb"|anthropic-ratelimit-(requests|tokens)-(limit|remaining|reset))"
+    rb":[ \t]*([!-~]*)"
+)
 
 
 def parse_wait(value: str | None, wall: float) -> float | None:
@@ -34,14 +42,22 @@ def parse_wait(value: str | None, wall: float) -> float | None:
     """
     if not value:
         return None
-    seconds = _number(value)
+    seconds = _seconds(value)
     if seconds is None:
-        parts = _DURATION.findall(value)
-        if parts and "".join(number + unit for number, unit in parts) == value:
-            seconds = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
-        else:
-            seconds = _moment(value, wall)
+        seconds = _moment(value, wall)
     return seconds if seconds is not None and 0 <= seconds <= MAX_WAIT_S else None
+
+
+@functools.lru_cache(maxsize=1024)  # the same few come with every answer
+def _seconds(value: str) -> float | None:
+    """Return a number or a Go duration in seconds, None when it is neither."""
+    number = _number(value)
+    if number is not None:
+        return number
+    parts = _DURATION.findall(value)
+    if parts and "".join(amount + unit for amount, unit in parts) == value:
+        return sum(float(amount) * _UNIT_S[unit] for amount, unit in parts)
+    return None
 
 
 def _number(value: str) -> float | None:
@@ -80,23 +96,26 @@ def retry_after(reply: Reply, wall: float) -> float | None:
 
 def rate_limits(reply: Reply, wall: float) -> RateLimits | None:
     """Return what the headers say of the key's limits, None when they say nothing."""
-    raw = reply.raw_headers.lower()
-    if b"ratelimit-" not in raw:
+    raw = reply.raw_headers
+    # At every call: the lines are picked out of the raw headers, not one by one out of all.
+    found = {
+        (match[1] or match[4], match[2] or match[3]): raw[match.start(5) : match.end(5)].decode()
+        for match in _HEADERS.finditer(raw.lower())
+    }
+    requests = _limit_of(found, b"requests", wall)
+    tokens = _limit_of(found, b"tokens", wall)
+    return RateLimits(requests, tokens) if requests or tokens else None
+
+
+def _limit_of(
+    found: dict[tuple[bytes, bytes], str], kind: bytes, wall: float
+) -> RateLimit | None:
+    limit = _number(found.get((b"limit", kind), ""))
+    remaining = _number(found.get((b"remaining", kind), ""))
+    if limit is None or remaining is None or limit <= 0:
         return None
-    prefix = "anthropic-ratelimit-{kind}-{what}"
-    if b"x-ratelimit-" in raw:
-        prefix = "x-ratelimit-{what}-{kind}"
-
-    def one(kind: str) -> RateLimit | None:
-        limit = _number(reply.header(prefix.format(what="limit", kind=kind)) or "")
-        remaining = _number(reply.header(prefix.format(what="remaining", kind=kind)) or "")
-        if limit is None or remaining is None or limit <= 0:
-            return None
-        reset_s = parse_wait(reply.header(prefix.format(what="reset", kind=kind)), wall)
-        return RateLimit(limit, max(0.0, remaining), reset_s)
-
-    found = RateLimits(one("requests"), one("tokens"))
-    return found if found.requests or found.tokens else None
+    reset_s = parse_wait(found.get((b"reset", kind)), wall)
+    return RateLimit(limit, max(0.0, remaining), reset_s)
 
 
 def exhausted_reset(limits: RateLimits | None) -> float | None:

@@ -7,6 +7,7 @@ UTF-8 byte order mark are taken as they come. Blank lines are allowed.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
@@ -188,6 +189,7 @@ class GroupReader:
         self._name = name
         self._max = max_row_bytes
         self._known = known
+        self._grew = not known or known < _size_of(stream)
         self._seen = IndexSet()
         #: Of all bytes read so far, and how many they are.
         self.digest = new_digest()
@@ -218,8 +220,8 @@ class GroupReader:
             places = places_of([index.decode().strip('"') for index in found])
         else:
             places = places_of_integers(list(map(int, found)))
-        # In case of rows that came later; among the known ones none stands twice.
-        self._seen.put_all(places)
+        if self._grew:  # among the known rows none stands twice, but one that came later may
+            self._seen.put_all(places)
         group.places, group.numbers, group.is_known = places, range(count), True
         return True
 
@@ -285,6 +287,13 @@ class GroupReader:
         self.digest.update(data)
         self.size += len(data)
         return data
+
+
+def _size_of(stream: IO[bytes]) -> int:
+    before = stream.tell()
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(before)
+    return size
 
 
 def digest_of(stream: IO[bytes], size: int) -> str | None:
