@@ -60,6 +60,15 @@ def test_a_key_starts_with_one_call_and_doubles() -> None:
     assert key.levels == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60]
 
 
+def test_thousands_are_reached_in_a_few_rounds() -> None:
+    """Whoever allows 4,096 calls has them after four rounds; the first one is still alone."""
+    key = Key(capacity=10_000, maximum=4096)
+    key.rounds(6)
+    assert key.levels[0] == 1
+    assert key.levels[4:] == [4096, 4096]
+    assert all(after <= max(65, 4 * before) for before, after in pairwise(key.levels))
+
+
 def test_an_allowance_that_is_not_used_does_not_grow() -> None:
     """One call after the other proves nothing about many at once."""
     allowance = Concurrency(64)
