@@ -43,10 +43,10 @@ class Concurrency:
 
     def succeeded(self, position: int) -> None:
         """Note an answer to a call that was the `position`-th in flight when it was sent."""
-        if self.limit >= self.maximum or 2 * position < self.limit:
+        step = 1 if self.limit < _CAREFUL else _QUICK_STEP
+        if self.limit >= self.maximum or (1 + step) * position < self.limit:
             return  # an allowance that is not used proves nothing
         if self.limit < self._ceiling:
-            step = 1 if self.limit < _CAREFUL else _QUICK_STEP
             if self.limit == 1:
                 step = max(step, self.maximum // _FIRST_SHARE)
             self.limit = int(min(self.limit + step, self.maximum, self._ceiling))
