@@ -54,7 +54,7 @@ class AppendFile:
     def cut(self, size: int) -> None:
         """Shorten the file to its first `size` bytes."""
         os.ftruncate(self._file, size)
-        self._end = size
+        self._end = os.lseek(self._file, size, os.SEEK_SET)
 
     def append(self, data: bytes) -> None:
         """Write whole lines at the end.
@@ -84,7 +84,6 @@ class AppendFile:
                 self._syncer.start()
 
     def _write(self, data: bytes) -> None:
-        os.lseek(self._file, self._end, os.SEEK_SET)
         left = memoryview(data)
         while left:  # a short write is how a nearly full disk begins to refuse
             written = os.write(self._file, left)

@@ -12,12 +12,31 @@ from .retry import classify, classify_exception, classify_failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .attempts import RateLimits
     from .clock import Clock
     from .prompts import Composer
     from .records import Record
     from .transport.base import Transport
 
 CHAT_PATH = "/chat/completions"
+#: Requests that are left of a limit when one is far from it; and tokens for each of them.
+_MUCH_ROOM, _TOKENS_A_CALL = 1000, 2000
+#: Answers whose headers are then passed over: less than one in a hundred of what is left.
+_AT_EASE = 9
+
+
+def _rest(limits: RateLimits | None) -> int:
+    """Return how many answers need not be asked for the limits after one that told these.
+
+    Far from a limit the rotator's own count is as good, and to read the headers costs more than all
+    else that is done with an answer.
+    """
+    if limits is None:
+        return 0
+    requests, tokens = limits
+    has_room = requests is None or requests.remaining >= _MUCH_ROOM
+    has_tokens = tokens is None or tokens.remaining >= _MUCH_ROOM * _TOKENS_A_CALL
+    return _AT_EASE if has_room and has_tokens else 0
 
 
 class ChatCaller:
@@ -33,6 +52,8 @@ class ChatCaller:
         self._transport = transport
         self._composer = composer
         self._clock = clock
+        #: For each key, how many answers need not be asked for its limits.
+        self._at_ease: dict[str, int] = {}
 
     def prepare(self, record: Record) -> Request:
         """Return the request for a Record."""
@@ -45,7 +66,10 @@ class ChatCaller:
         except TransportError as error:
             return classify_failure(error)
         try:
-            verdict = classify(reply, self._clock.wall())
+            at_ease = self._at_ease.get(key, 0)
+            verdict = classify(reply, self._clock.wall(), with_limits=not at_ease)
+            # Threads may overwrite each other's count; it need not be exact.
+            self._at_ease[key] = at_ease - 1 if at_ease else _rest(verdict.limits)
         except Exception as error:  # noqa: BLE001  # one odd answer must not end a night's run
             message = f"the answer cannot be read ({type(error).__name__}: {error})"
             return Verdict(Kind.TRANSIENT, "unreadable", message)

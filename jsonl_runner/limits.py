@@ -97,10 +97,13 @@ def retry_after(reply: Reply, wall: float) -> float | None:
 def rate_limits(reply: Reply, wall: float) -> RateLimits | None:
     """Return what the headers say of the key's limits, None when they say nothing."""
     raw = reply.raw_headers
-    # At every call: the lines are picked out of the raw headers, not one by one out of all.
+    lower = raw.lower()
+    if b"ratelimit-" not in lower:
+        return None
+    # Picked out of the raw headers: to parse all of them costs as much as the call.
     found = {
         (match[1] or match[4], match[2] or match[3]): raw[match.start(5) : match.end(5)].decode()
-        for match in _HEADERS.finditer(raw.lower())
+        for match in _HEADERS.finditer(lower)
     }
     requests = _limit_of(found, b"requests", wall)
     tokens = _limit_of(found, b"tokens", wall)

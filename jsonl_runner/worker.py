@@ -146,9 +146,10 @@ class Worker:
         if self._stop.aborted and verdict.kind is not Kind.OK:
             self._rotator.give_back(lease)
             return None  # the abort broke the call, not the provider
-        verdict.code = shorten(self._redact(verdict.code), MAX_CODE)
-        verdict.message = shorten(self._redact(verdict.message), MAX_MESSAGE)
-        self._reconsider(record, verdict)
+        if verdict.kind is not Kind.OK:  # then code and message are our own words
+            verdict.code = shorten(self._redact(verdict.code), MAX_CODE)
+            verdict.message = shorten(self._redact(verdict.message), MAX_MESSAGE)
+            self._reconsider(record, verdict)
         self._rotator.release(lease, verdict)
         return verdict
 

@@ -19,6 +19,8 @@ from .base import MAX_REPLY_BYTES, MIN_BODY_PROGRESS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Seconds of lying idle after which a connection is looked at before it is used again.
+_IDLE_S = 0.1
 #: Seconds between two looks; an answer's end for stalling is late by this at the most.
 _LOOK_S = 1.0
 
@@ -43,10 +45,13 @@ class Watch:
         "_checked_size",
         "_chunks",
         "_dog",
+        "_ended_at",
+        "_is_kept",
         "_lock",
         "_size",
         "_sockets",
         "fault",
+        "refused",
         "running",
     )
 
@@ -58,19 +63,27 @@ class Watch:
         self._size = 0
         self._checked_at: float | None = None
         self._checked_size = 0
+        self._ended_at = 0.0
+        self._is_kept = False
         self.running = False
         self.fault: Fault | None = None
+        #: Whether the call under way was denied a second connection.
+        self.refused = False
 
     def has_died(self) -> bool:
         """Return whether the kept connection was ended by the other side while it lay idle.
 
         libcurl looks only once a second; servers that keep connections for five seconds would
-        cost a retry each time.
+        cost a retry each time. Between two calls of a busy thread nothing is looked at: to ask the
+        system costs as much as half a call.
         """
-        return bool(self._sockets) and _readable(self._sockets)
+        idle_s = self._dog.now() - self._ended_at
+        return idle_s > _IDLE_S and bool(self._sockets) and _readable(self._sockets)
 
-    def begin(self) -> None:
-        """Note the start of a call."""
+    def begin(self, *, is_fresh: bool) -> None:
+        """Note the start of a call, and whether it must make a connection of its own."""
+        self._is_kept = bool(self._sockets) and not is_fresh
+        self.refused = False
         self._chunks = []
         self._size = self._checked_size = 0
         self._checked_at = None
@@ -82,15 +95,22 @@ class Watch:
     def end(self) -> bytes:
         """Note the end of the call; return the body that came."""
         self.running = False
+        self._ended_at = self._dog.now()
         chunks, self._chunks = self._chunks, []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def opened(self, number: int, _purpose: int) -> int:
-        """Note a new socket (libcurl's SOCKOPTFUNCTION)."""
+        """Note a new socket, or refuse it (libcurl's SOCKOPTFUNCTION).
+
+        A call that began on a kept connection gets no other one: libcurl would send its request a
+        second time, on its own, when the connection ends before the answer. The server may have
+        seen the first, and billed it; whether to try again is not for the transport to decide.
+        """
         with self._lock:
             self._sockets.add(number)
-        # Refusing the socket is how an abort reaches a call that has none yet.
-        return 1 if self._dog.aborted else 0
+        self.refused = self._is_kept
+        # Refusing the socket is also how an abort reaches a call that has none yet.
+        return 1 if self._dog.aborted or self.refused else 0
 
     def closing(self, number: int) -> int:
         """Close a socket (libcurl's CLOSESOCKETFUNCTION leaves that to us)."""

@@ -7,7 +7,6 @@ waits; a single watchdog thread ends answers that begin and then stall.
 
 from __future__ import annotations
 
-import io
 import sys
 import threading
 import time
@@ -48,12 +47,7 @@ class CurlTransport:
     def post(self, path: str, body: bytes, key: str) -> Reply:
         """Send JSON; see `Transport.post`."""
         handle = self._handle()
-        handle.curl.setopt(pycurl.POST, 1)
-        # Read once and not seekable: libcurl would send a body that it still has a second time, on
-        # its own, when a kept connection ends before the answer. The server may have seen the
-        # first, and billed it; whether to try again is not for the transport to decide.
-        handle.curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
-        handle.curl.setopt(pycurl.READFUNCTION, io.BytesIO(body).read)
+        handle.curl.setopt(pycurl.POSTFIELDS, body)  # makes it a POST, too
         return self._perform(handle, path, key)
 
     def get(self, path: str, key: str) -> Reply:
@@ -97,27 +91,45 @@ class CurlTransport:
 
     def _perform(self, handle: _Handle, path: str, key: str) -> Reply:
         curl, watch = handle.curl, handle.watch
-        curl.setopt(pycurl.URL, self._settings.base_url + path)
-        curl.setopt(pycurl.HTTPHEADER, self._request_headers(key))
-        headers: list[bytes] = []
-        curl.setopt(pycurl.HEADERFUNCTION, headers.append)
-        curl.setopt(pycurl.FRESH_CONNECT, int(watch.has_died()))
-        watch.begin()
-        try:
-            curl.perform()
-        except pycurl.error as error:
-            number, text = int(error.args[0]), str(error.args[-1])
-            fault = watch.fault
-            if fault is not None:
-                raise TransportError(fault.code, fault.message, connected=True) from None
-            if curl.getinfo(pycurl.HTTP_CONNECTCODE) not in {0, 200}:
-                number = pycurl.E_COULDNT_RESOLVE_PROXY  # the proxy would not let us through
-            # Nothing was sent: then the server cannot have seen, done or billed anything.
-            connected = curl.getinfo(pycurl.REQUEST_SIZE) > 0
-            raise translate(number, text, self._settings, connected=connected) from None
-        finally:
-            body = watch.end()
-        return Reply(curl.getinfo(pycurl.RESPONSE_CODE), b"".join(headers), body)
+        # Most calls of a thread differ in their bodies alone.
+        if handle.path != path:
+            curl.setopt(pycurl.URL, self._settings.base_url + path)
+            handle.path = path
+        if handle.key != key:
+            curl.setopt(pycurl.HTTPHEADER, self._request_headers(key))
+            handle.key = key
+        is_fresh = watch.has_died()
+        while True:
+            handle.headers.clear()
+            if is_fresh:
+                curl.setopt(pycurl.FRESH_CONNECT, 1)
+            watch.begin(is_fresh=is_fresh)
+            try:
+                curl.perform()
+            except pycurl.error as error:
+                if watch.refused and not is_fresh and not curl.getinfo(pycurl.REQUEST_SIZE):
+                    is_fresh = True  # the kept connection was no good, and nothing was sent on it
+                    continue
+                raise self._explain(error, handle) from None
+            finally:
+                body = watch.end()
+                if is_fresh:
+                    curl.setopt(pycurl.FRESH_CONNECT, 0)
+            return Reply(curl.getinfo(pycurl.RESPONSE_CODE), b"".join(handle.headers), body)
+
+    def _explain(self, error: pycurl.error, handle: _Handle) -> TransportError:
+        """Return libcurl's error as ours."""
+        curl, fault = handle.curl, handle.watch.fault
+        if fault is not None:
+            return TransportError(fault.code, fault.message, connected=True)
+        number, text = int(error.args[0]), str(error.args[-1])
+        if handle.watch.refused:
+            number = pycurl.E_GOT_NOTHING
+        elif curl.getinfo(pycurl.HTTP_CONNECTCODE) not in {0, 200}:
+            number = pycurl.E_COULDNT_RESOLVE_PROXY  # the proxy would not let us through
+        # Nothing was sent: then the server cannot have seen, done or billed anything.
+        connected = curl.getinfo(pycurl.REQUEST_SIZE) > 0
+        return translate(number, text, self._settings, connected=connected)
 
     def _request_headers(self, key: str) -> list[str]:
         headers = self._headers.get(key)
@@ -138,11 +150,17 @@ class CurlTransport:
 class _Handle:
     """One thread's easy handle, wired to its watch."""
 
-    __slots__ = ("curl", "watch")
+    __slots__ = ("curl", "headers", "key", "path", "watch")
 
     def __init__(self, curl: Any, watch: Watch) -> None:
         self.curl = curl
         self.watch = watch
+        #: Lines of the answer's head.
+        self.headers: list[bytes] = []
+        #: What the handle is set to.
+        self.path = ""
+        self.key: str | None = None
+        curl.setopt(pycurl.HEADERFUNCTION, self.headers.append)
         curl.setopt(pycurl.WRITEFUNCTION, watch.received)
         curl.setopt(pycurl.SOCKOPTFUNCTION, watch.opened)
         curl.setopt(pycurl.CLOSESOCKETFUNCTION, watch.closing)
