@@ -171,6 +171,12 @@ class IndexSet:
             return []
         return [number for number, place in enumerate(places) if not self.has(place)]
 
+    def among(self, places: Sequence[Place]) -> list[int]:
+        """Return which of `places` are in."""
+        if not self._count:
+            return []
+        return [number for number, place in enumerate(places) if self.has(place)]
+
     def put(self, place: Place) -> bool:
         """Put the index of a place in; return whether it is new."""
         if isinstance(place, bytes):

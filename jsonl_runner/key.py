@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from .buckets import Bucket, LearnedBucket
 
 if TYPE_CHECKING:
-
     from .attempts import RateLimits
     from .concurrency import Concurrency
     from .secret import Secret

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     _Entry = tuple[float, int, int, Key]
 
 
+#: The key can do no more; the server has not spoken.
+_OF_KEY = frozenset({Kind.KEY_FINISHED, Kind.NO_MODEL})
+_NO_ANSWER = frozenset({Kind.TRANSIENT, Kind.UNREACHABLE})
 #: Seconds without any answer after which that is said.
 _QUIET_S = 10.0
 #: Seconds a key rests after its first 403.
@@ -205,14 +208,14 @@ class Rotator:
             self._settle_tokens(lease, verdict)
             if verdict.kind is Kind.RATE_LIMITED:
                 self._cool(lease, verdict, now)
-            elif verdict.kind in {Kind.KEY_FINISHED, Kind.NO_MODEL}:
+            elif verdict.kind in _OF_KEY:
                 self._retire(key, verdict)
             elif verdict.kind is Kind.FORBIDDEN:
                 if key.forbids(lease.row):
                     self._retire(key, verdict)
                 else:  # its row shall go to another key, and another row come to this one
                     key.cooling_until = max(key.cooling_until, now + _SUSPECT_S)
-            elif verdict.kind in {Kind.TRANSIENT, Kind.UNREACHABLE}:
+            elif verdict.kind in _NO_ANSWER:
                 if verdict.of_server:
                     self._endpoint.failed(verdict, self._rng, now)
             else:
@@ -220,7 +223,7 @@ class Rotator:
                 key.forbidden_row = None
                 key.refusals = 0 if lease.number > key.rested_number else key.refusals
                 key.concurrency.succeeded(lease.position)
-            if verdict.kind not in {Kind.TRANSIENT, Kind.UNREACHABLE}:
+            if verdict.kind not in _NO_ANSWER:
                 self._endpoint.answered()
             self._file(key, now)
             self._changed.notify()

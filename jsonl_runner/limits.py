@@ -110,9 +110,7 @@ def rate_limits(reply: Reply, wall: float) -> RateLimits | None:
     return RateLimits(requests, tokens) if requests or tokens else None
 
 
-def _limit_of(
-    found: dict[tuple[bytes, bytes], str], kind: bytes, wall: float
-) -> RateLimit | None:
+def _limit_of(found: dict[tuple[bytes, bytes], str], kind: bytes, wall: float) -> RateLimit | None:
     limit = _number(found.get((b"limit", kind), ""))
     remaining = _number(found.get((b"remaining", kind), ""))
     if limit is None or remaining is None or limit <= 0:

@@ -70,31 +70,15 @@ class RowReader:
         stream: opened for reading bytes.
         name: what messages call the file.
         max_row_bytes: longer lines are bad rows.
-        check_duplicates: whether a second row with the same index is a bad row; off on a second
-            pass over a file that a first one has checked.
     """
 
-    def __init__(
-        self,
-        stream: IO[bytes],
-        name: str,
-        *,
-        max_row_bytes: int = MAX_ROW_BYTES,
-        check_duplicates: bool = True,
-    ) -> None:
+    def __init__(self, stream: IO[bytes], name: str, *, max_row_bytes: int = MAX_ROW_BYTES) -> None:
         self._stream = stream
         self._name = name
         self._max = max_row_bytes
-        self._seen = IndexSet() if check_duplicates else None
+        self._seen = IndexSet()
         #: Number of the line read last, from 1.
         self.line = 0
-        #: Byte at which the line read last begins, and the one after its end.
-        self.start = self.end = 0
-
-    def start_at(self, offset: int, lines_before: int) -> None:
-        """Go to the line that begins at byte `offset`, with `lines_before` lines ahead of it."""
-        self._stream.seek(offset)
-        self.line, self.start, self.end = lines_before, offset, offset
 
     def rows(self) -> Iterator[dict[str, Any] | BadRow]:
         """Yield each row as its JSON object, or as a BadRow; no line is read ahead of it."""
@@ -102,8 +86,8 @@ class RowReader:
             row = _row_of(line, self.line, self._name, self._max)
             if row is None:
                 continue
-            if self._seen is not None and isinstance(row, dict):
-                row = row if self._seen.add(row["index"]) else _twice(row, self.line, self._name)
+            if isinstance(row, dict) and not self._seen.add(row["index"]):
+                row = _twice(row, self.line, self._name)
             yield row
 
     def records(self) -> Iterator[Record | BadRow]:
@@ -116,14 +100,11 @@ class RowReader:
         limit = self._max + 2  # room for the line end
         while line := self._stream.readline(limit):
             self.line += 1
-            self.start, self.end = self.end, self.end + len(line)
             if len(line) < limit or line.endswith(b"\n"):
                 yield line
                 continue
-            while rest := self._stream.readline(_BLOCK):
-                self.end += len(rest)
-                if rest.endswith(b"\n"):
-                    break
+            while (rest := self._stream.readline(_BLOCK)) and not rest.endswith(b"\n"):
+                pass
             yield None
 
 
@@ -160,6 +141,10 @@ class Group:
             self.rows = [parse_row(line) for line in self.lines if line is not None]
         return self.rows[which]
 
+    def record(self, which: int) -> Record:
+        """Return the Record of a place."""
+        return to_record(self.row(which), self.lines_before + self.numbers[which] + 1)
+
     def position(self, which: int) -> tuple[int, int]:
         """Return the byte at which the line of a place begins, and the lines ahead of it."""
         before = self.lines[: self.numbers[which]]
@@ -194,10 +179,16 @@ class GroupReader:
         #: Of all bytes read so far, and how many they are.
         self.digest = new_digest()
         self.size = 0
+        self._start = self._lines_before = 0
+
+    def start_at(self, offset: int, lines_before: int) -> None:
+        """Begin with the line at byte `offset`, which has `lines_before` lines ahead of it."""
+        self._stream.seek(offset)
+        self._start, self._lines_before = offset, lines_before
 
     def groups(self) -> Iterator[Group]:
         """Yield all rows, each once."""
-        lines_before = 0
+        lines_before = self._lines_before
         for start, block in self._blocks():
             group = Group(block, start, lines_before)
             if not self._take_known(group) and not self._take_plain(group):
@@ -266,7 +257,7 @@ class GroupReader:
 
     def _blocks(self) -> Iterator[tuple[int, bytes | None]]:
         """Yield where a block of lines begins, and the block; None for a line that is too long."""
-        start, rest = 0, b""
+        start, rest = self._start, b""
         while data := self._read():
             rest += data
             cut = rest.rfind(b"\n")
@@ -278,7 +269,7 @@ class GroupReader:
                 while (data := self._read()) and b"\n" not in data:
                     pass
                 rest = data[data.find(b"\n") + 1 :]
-                start = self.size - len(rest)
+                start = self._start + self.size - len(rest)
         if rest:
             yield start, rest.removesuffix(b"\n")
 

@@ -252,9 +252,9 @@ def _kind(value: object) -> str:
 
 
 def to_record(row: dict[str, Any], line: int = 0) -> Record:
-    """Return the Record of a row that `parse_row` has passed."""
+    """Return the Record of a row that `parse_row` or `plain_rows` has passed."""
     return Record(
-        row["index"],
+        str(row["index"]),
         row.get("instruction") or "",
         row.get("input") or "",
         row.get("messages"),

@@ -62,7 +62,7 @@ def classify(reply: Reply, wall: float, *, with_limits: bool = True) -> Verdict:
     else:
         verdict = _classify_error(reply.status, _error_object(reply.body))
     verdict.limits = limits
-    if verdict.kind in {Kind.RATE_LIMITED, Kind.TRANSIENT}:
+    if verdict.kind is Kind.RATE_LIMITED or verdict.kind is Kind.TRANSIENT:
         verdict.retry_after_s = retry_after(reply, wall)
         if verdict.kind is Kind.RATE_LIMITED and verdict.retry_after_s is None:
             verdict.retry_after_s = exhausted_reset(limits)

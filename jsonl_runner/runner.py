@@ -20,10 +20,9 @@ from .errors import (
     RunInterruptedError,
 )
 from .guards import Guards
-from .indexes import IndexSet
 from .ledger import Ledger, lock_path
 from .progress import Progress, progress
-from .reader import RowReader, digest_of, open_input
+from .reader import GroupReader, RowReader, digest_of, open_input
 from .records import BadRow
 from .secret import without_login
 from .signals import stopping
@@ -221,27 +220,24 @@ class _Run:
     def _records(self, found: Survey | None) -> Iterator[Record]:
         """Yield the Records to do; called from the workers, one at a time."""
         done = self._ledger.found.done
-        redo = IndexSet() if found is None else found.redo
-        # A file has been checked once; where that found bad rows, duplicates may be among them.
-        reader = RowReader(
-            self._stream, self._name, check_duplicates=found is None or bool(found.bad)
-        )
         if found is not None and found.start is not None:
+            reader = GroupReader(self._stream, self._name)
             reader.start_at(found.start, found.lines_before)
+            for group in reader.groups():
+                for which in sorted({*done.lacking(group.places), *found.redo.among(group.places)}):
+                    yield group.record(which)
+            return
         rows = 0
-        for record in reader.records():
-            if isinstance(record, BadRow):
-                if found is None and not self._take_bad(record):
-                    return
-                continue
-            rows += 1
-            if record.index in done and record.index not in redo:
-                if found is None:
+        for record in RowReader(self._stream, self._name).records():
+            if not isinstance(record, BadRow):
+                rows += 1
+                if record.index not in done:
+                    yield record
+                else:
                     self._summary.skipped += 1
-                continue
-            yield record
-        if found is None:
-            self._summary.rows = rows
+            elif not self._take_bad(record):
+                return
+        self._summary.rows = rows
 
     def _take_bad(self, row: BadRow) -> bool:
         """Note a bad row of a stream; return whether the run goes on."""

@@ -33,6 +33,8 @@ _TOO_OFTEN = 20
 
 #: What costs the row a retry, after a wait.
 _COSTS_RETRY = frozenset({Kind.TRANSIENT, Kind.FORBIDDEN})
+#: What leaves nothing to try.
+_IS_FINAL = frozenset({Kind.OK, Kind.ROW_FAULT})
 
 
 class Caller(Protocol):
@@ -122,7 +124,7 @@ class Worker:
             return again
         if verdict.kind in _COSTS_RETRY:
             return retries < self._max_retries
-        return verdict.kind not in {Kind.OK, Kind.ROW_FAULT}
+        return verdict.kind not in _IS_FINAL
 
     def _attempt(self, record: Record, request: Request, outcome: Outcome) -> Verdict | None:
         """Make one call with the next key; None when the run stops."""

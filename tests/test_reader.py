@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jsonl_runner.indexes import Place, place_of
 from jsonl_runner.reader import Group, GroupReader, RowReader, digest_of
-from jsonl_runner.records import BadRow, to_record
+from jsonl_runner.records import Record
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 INDICES = st.integers(-3, 12) | st.sampled_from(["0", "07", "a", "é", 'q"', "\\", "", 2**70, "1 "])
@@ -56,29 +56,37 @@ def places_in(groups: list[Group]) -> list[Place]:
     return [place for group in groups for place in group.places]
 
 
+def records_in(groups: list[Group]) -> list[Record]:
+    return [group.record(which) for group in groups for which in range(len(group.places))]
+
+
 @given(LINES, ENDS, st.integers(1, 400))
 @example([b"x" * 500, b'{"index": 1, "instruction": "a"}'], b"", 7)
 @example([b'{"index": 1, "instruction": "a"}'] * 2, b"\n", 400)
 def test_many_at_a_time_is_one_by_one(lines: list[bytes], end: bytes, step: int) -> None:
-    """For every file, in whatever blocks it comes: the same rows, bad rows and positions."""
+    """For every file, in whatever blocks it comes: the same records and bad rows, with line."""
     content = b"\n".join(lines) + end
-    reader = RowReader(io.BytesIO(content), "d", max_row_bytes=LONGEST)
-    good, bad = [], []
-    for row in reader.rows():
-        if isinstance(row, BadRow):
-            bad.append(row)
-        else:
-            good.append((to_record(row), reader.start, reader.line - 1))
+    rows = list(RowReader(io.BytesIO(content), "d", max_row_bytes=LONGEST).records())
+    records = [row for row in rows if isinstance(row, Record)]
     groups = groups_of(content, step, max_row_bytes=LONGEST)
-    assert [row for group in groups for row in group.bad] == bad
-    assert places_in(groups) == [place_of(record.index) for record, _, _ in good]
-    found = []
-    for group in groups:
-        for which in range(len(group.places)):
-            record = to_record(group.row(which))
-            record.index = str(record.index)
-            found.append((record, *group.position(which)))
-    assert found == good
+    assert [row for group in groups for row in group.bad] == [r for r in rows if r not in records]
+    assert places_in(groups) == [place_of(record.index) for record in records]
+    assert records_in(groups) == records
+
+
+@given(LINES, ENDS, st.integers(1, 400))
+def test_every_row_can_be_gone_to(lines: list[bytes], end: bytes, step: int) -> None:
+    """For every row of every file: from its position on, the same rows come, and their lines."""
+    content = b"\n".join(lines) + end
+    groups = groups_of(content, step, max_row_bytes=LONGEST)
+    records = records_in(groups)
+    positions = [group.position(n) for group in groups for n in range(len(group.places))]
+    for number, position in enumerate(positions):
+        reader = GroupReader(Dripping(content, step), "d", max_row_bytes=LONGEST)
+        reader.start_at(*position)
+        left = records_in(list(reader.groups()))
+        assert left[0] == records[number]
+        assert [record for record in left if record in records] == records[number:]
 
 
 @given(st.lists(ROWS, max_size=12), st.lists(ROWS, max_size=4), st.integers(1, 400))

@@ -207,12 +207,6 @@ def test_a_bad_row_does_not_take_its_index() -> None:
     assert isinstance(good, Record)
 
 
-def test_a_second_pass_need_not_look_for_duplicates() -> None:
-    """With check_duplicates off every row comes."""
-    content = GOOD + b"\n" + GOOD
-    assert len([r for r in read(content, check_duplicates=False) if isinstance(r, Record)]) == 2
-
-
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 def test_a_line_of_the_greatest_size_is_read(end: bytes) -> None:
     """A row of just the stated bytes is a row, whatever ends its line."""
@@ -246,26 +240,6 @@ def test_rows_come_as_they_are_read() -> None:
         for number in range(3):
             pipe.write(line_of(index=number, instruction="x"))
             assert next(rows) == {"index": str(number), "instruction": "x"}
-
-
-def test_every_line_can_be_gone_back_to() -> None:
-    """`start` and `start_at` name each line's byte: reading on from there gives the same rows."""
-    content = b"\xef\xbb\xbf" + b"".join(
-        line_of(index=number, instruction="\N{SNOWMAN}" * number) + b"\r\n" * (number % 3)
-        for number in range(1, 9)
-    )
-    content += b"x" * 4000 + b"\n" + line_of(index="last", instruction="x").rstrip()
-    first = reader(content, max_row_bytes=1000)
-    found = []
-    for row in first.rows():
-        assert content[first.end - 1 :].startswith(b"\n") or first.end == len(content)
-        found.append((row, first.start, first.line))
-    assert len(found) == 10
-    for number, (_, start, line) in enumerate(found):
-        second = reader(content, max_row_bytes=1000)
-        second.start_at(start, line - 1)
-        again = [(row, second.start, second.line) for row in second.rows()]
-        assert again == found[number:]
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -14,9 +14,8 @@ from support import row
 
 from jsonl_runner.errors import BadRowsError
 from jsonl_runner.indexes import IndexMap, IndexSet
-from jsonl_runner.reader import RowReader
+from jsonl_runner.reader import GroupReader
 from jsonl_runner.records import (
-    BadRow,
     fingerprint,
     fingerprint_number,
     parse_row,
@@ -123,10 +122,9 @@ def test_the_first_row_to_do_can_be_gone_to() -> None:
     found = look(content, "0", "1", "3")
     assert found.start is not None
     assert found.lines_before == 4
-    reader = RowReader(io.BytesIO(content), "d.jsonl")
+    reader = GroupReader(io.BytesIO(content), "d.jsonl")
     reader.start_at(found.start, found.lines_before)
-    first = next(reader.records())
-    assert not isinstance(first, BadRow)
+    first = next(reader.groups()).record(0)
     assert (first.index, first.line) == ("2", 5)
 
 
