@@ -10,7 +10,6 @@ import functools
 import math
 import re
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from .attempts import RateLimit, RateLimits
@@ -72,6 +71,8 @@ def _moment(value: str, wall: float) -> float | None:
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415  # 15 ms, rarely needed
+
         try:
             moment = parsedate_to_datetime(value)
         except (ValueError, OverflowError):

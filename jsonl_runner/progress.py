@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from tqdm import tqdm
-
 from .limits import in_words
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from .clock import Clock
     from .keys import KeysView
     from .summary import RunSummary
@@ -46,6 +46,12 @@ def progress(name: str, *, quiet: bool, clock: Clock, stream: TextIO | None = No
     return Surviving(Plain(name, clock, stream))
 
 
+def _tqdm() -> type[tqdm[Any]]:
+    from tqdm import tqdm  # noqa: PLC0415  # 20 ms that the first call need not wait for
+
+    return tqdm
+
+
 def state_of(summary: RunSummary, keys: KeysView) -> str:
     """Return the numbers behind the bar, or why nothing moves."""
     parts = [f"ok {summary.done:,}"]
@@ -58,7 +64,7 @@ def state_of(summary: RunSummary, keys: KeysView) -> str:
     states = [("ready", keys.ready), ("cooling", keys.cooling), ("retired", keys.retired)]
     parts.append("keys " + " ".join(f"{count} {state}" for state, count in states if count))
     if summary.tokens.total:
-        parts.append(f"{tqdm.format_sizeof(summary.tokens.total)} tokens")
+        parts.append(f"{_tqdm().format_sizeof(summary.tokens.total)} tokens")
     return ", ".join(parts)
 
 
@@ -133,7 +139,7 @@ class Bar:
 
     def _draw(self, summary: RunSummary, keys: KeysView) -> tqdm[Any]:
         if self._bar is None:
-            self._bar = tqdm(
+            self._bar = _tqdm()(
                 total=summary.rows,
                 initial=summary.skipped,
                 desc=self._name,
@@ -150,7 +156,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        tqdm.write(text, file=self._stream)
+        _tqdm().write(text, file=self._stream)
 
     def close(self, summary: RunSummary, keys: KeysView) -> None:
         """Draw the bar a last time and leave it as it stands."""
