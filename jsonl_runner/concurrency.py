@@ -18,7 +18,7 @@ _MAX_PROBE_ROUNDS = 256.0
 #: thousands: at a second a call 4,096 in flight stand after six seconds and not after twelve.
 _CAREFUL, _QUICK_STEP = 64, 3
 #: The first answer, which shows that the key is alive, opens this part of the maximum at once.
-_FIRST_SHARE = 64
+_FIRST_SHARE = 16
 
 
 class Concurrency:

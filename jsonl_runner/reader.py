@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: that is not JSONL at all (one endless line) must not fill the memory.
 MAX_ROW_BYTES = 16 * 1024 * 1024
 #: Bytes read at once by a GroupReader, and when what is left of too long a line is passed over.
-_BLOCK = 1024 * 1024
+_BLOCK = 256 * 1024
 
 
 #: The index of a row, where it stands first: an integer, or a text without an escape.
