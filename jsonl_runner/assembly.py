@@ -155,7 +155,7 @@ def make_transport(config: Config, note: Callable[[str], None]) -> Transport:
         note: is told when it is another one.
 
     Raises:
-        ConfigError: the proxy, the certificates or the environment are of no use to it.
+        ConfigError: the proxy, the certificates, http2 or the environment are of no use to it.
     """
     settings = _transport_settings(config)
     if config.transport == "curl":
@@ -168,6 +168,8 @@ def make_transport(config: Config, note: Callable[[str], None]) -> Transport:
             )
         else:
             return CurlTransport(settings)
+    if config.http2:
+        raise ConfigError("http2 needs the curl transport: leave it out, or install pycurl")
     from .transport.sdk import OpenAITransport  # noqa: PLC0415  # takes a second
 
     return OpenAITransport(settings)
@@ -180,6 +182,7 @@ def _transport_settings(config: Config) -> TransportSettings:
         connect_timeout_s=config.connect_timeout,
         body_timeout_s=config.body_timeout,
         proxy=config.proxy,
+        http2=config.http2,
     )
 
 

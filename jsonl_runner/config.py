@@ -60,6 +60,8 @@ class Config:
         requests_per_minute, tokens_per_minute: limits of one key; None: learnt from the answers.
         proxy: http, https, socks5 or socks5h address; None: from the environment.
         transport: `curl` or `openai`, what makes the calls.
+        http2: whether HTTP/2 is asked for (curl only). Each thread has a connection of its own, so
+            it gains nothing; for gateways that speak nothing else.
         notes: what is odd about the settings and was put right; for the user.
     """
 
@@ -78,6 +80,7 @@ class Config:
     tokens_per_minute: float | None = None
     proxy: str | None = field(default=None, repr=False)
     transport: str = "curl"
+    http2: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -258,6 +261,12 @@ def _transport(value: object) -> str:
     return str(value)
 
 
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {value!r}")
+    return value
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be a text, got {value!r}")
@@ -309,6 +318,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "tokens_per_minute": _number(1, whole=False, optional=True),
     "proxy": _proxy,
     "transport": _transport,
+    "http2": _switch,
 }
 
 #: Names of the settings, in the order in which they are shown.

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -182,6 +183,15 @@ def test_run_tells_people_on_stderr_what_comes_next(ran: Stage) -> None:
     merge = ran.cli(*last.removeprefix("next: jsonl-runner ").split())
     assert merge.returncode == 0
     assert len(json.loads((ran.folder / "merged.json").read_text(encoding="utf-8"))) == 2
+
+
+def test_verbosely_it_says_whom_it_trusts(stage: Stage) -> None:
+    """Over TLS, the file of trusted certificates is named."""
+    write_rows(stage.data, [row(0)])
+    result = stage.run_cli("-v", api_base="https://api.invalid/v1")
+    named = [line for line in result.stderr.splitlines() if line.startswith("trusted cert")]
+    assert Path(named[0].partition(": ")[2]).is_file()
+    assert result.returncode == 3
 
 
 def test_quiet_is_silent(stage: Stage) -> None:

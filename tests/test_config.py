@@ -37,6 +37,7 @@ VALUES: dict[str, Any] = {
     "tokens_per_minute": 1000,
     "proxy": "socks5h://127.0.0.1:9",
     "transport": "openai",
+    "http2": True,
 }
 
 
@@ -81,6 +82,7 @@ def test_defaults() -> None:
         "tokens_per_minute": None,
         "proxy": None,
         "transport": "curl",
+        "http2": False,
     }
     assert config.notes == ()
 
@@ -146,12 +148,14 @@ def test_argument_before_environment_before_file_before_default(tmp_path: Path, 
     env_value: Any
     if name == "transport":  # there are two
         file_value, env_value = "openai", "curl"
+    elif name == "http2":
+        file_value, env_value = True, False
     elif isinstance(value, (int, float)):
         file_value, env_value = value + 1, value + 2
     else:
         file_value, env_value = f"{value}1", f"{value}2"
     path = write(tmp_path / "c.json", {name: file_value})
-    env = {f"JSONL_RUNNER_{name.upper()}": str(env_value)}
+    env = {f"JSONL_RUNNER_{name.upper()}": str(env_value).replace("False", "false")}
     found = [
         load(None, {name: None}, {}),
         load(path, {name: None}, {}),
@@ -242,6 +246,7 @@ WRONG: dict[str, list[object]] = {
     "tokens_per_minute": [0, 0.5, "5", True],
     "proxy": [5, "host:1", "ftp://host", True],
     "transport": [5, "", "libcurl", None, ["curl"], True],
+    "http2": [1, 0, "yes", "", None, "true"],
     **{
         name: [0, -1, "5", None, True, float("nan"), float("inf")]
         for name in ("timeout", "connect_timeout", "body_timeout", "stall_timeout")

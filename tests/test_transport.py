@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import KEYS
 
+from jsonl_runner.assembly import make_transport
+from jsonl_runner.config import load
 from jsonl_runner.errors import ConfigError, TransportError
 from jsonl_runner.simulator import Simulator, answer_text
 from jsonl_runner.transport.base import MAX_REPLY_BYTES, TransportSettings
@@ -565,15 +567,21 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TlsHost(Host):
     """A server behind TLS."""
 
-    def __init__(self, certificate: Path) -> None:
+    def __init__(self, certificate: Path, offers: list[str] | None = None) -> None:
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(certificate)
+        if offers is not None:
+            self._context.set_alpn_protocols(offers)
+        #: The protocol of each connection, where there was a choice.
+        self.agreed: list[str | None] = []
         super().__init__()
         self.address = self.address.replace("http:", "https:")
 
     def _serve(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
-            super()._serve(self._context.wrap_socket(client, server_side=True))
+            secure = self._context.wrap_socket(client, server_side=True)
+            self.agreed.append(secure.selected_alpn_protocol())
+            super()._serve(secure)
 
 
 def test_whom_tls_trusts(dial: Open, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,6 +593,31 @@ def test_whom_tls_trusts(dial: Open, certificate: Path, monkeypatch: pytest.Monk
     transport = dial(server.address)
     assert [transport.post(CHAT, body("x"), KEYS[0]).status for _ in range(3)] == [200] * 3
     server.close()
+
+
+@pytest.mark.parametrize(("asked", "agreed"), [({}, "http/1.1"), ({"http2": True}, "h2")])
+def test_http_2_is_spoken_only_when_asked_for(
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, bool],
+    agreed: str,
+) -> None:
+    """What libcurl offers in the handshake."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    server = TlsHost(certificate, offers=["h2", "http/1.1"])
+    transport = CurlTransport(TransportSettings(server.address, timeout_s=5, **asked))
+    with contextlib.suppress(TransportError):  # the server cannot really speak HTTP/2
+        transport.post(CHAT, b"{}", KEYS[0])
+    assert server.agreed == [agreed]
+    transport.close()
+    server.close()
+
+
+def test_the_openai_transport_has_no_http_2() -> None:
+    """It is told before anything is sent."""
+    config = load(None, {"transport": "openai", "http2": True}, {})
+    with pytest.raises(ConfigError, match="http2 needs the curl transport"):
+        make_transport(config, lambda _: None)
 
 
 def test_a_server_without_tls(dial: Open, host: Host) -> None:

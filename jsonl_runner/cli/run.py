@@ -154,10 +154,14 @@ def _refuse_mixing(output: Path, *, simulate: bool) -> None:
 
 
 def _describe(config: Config) -> None:
+    from ..transport.surroundings import trusted_certificates  # noqa: PLC0415
+
     labels = ", ".join(key.label for key in config.api_keys[:10])
     more = f" and {len(config.api_keys) - 10} more" if len(config.api_keys) > 10 else ""
     say(f"model {config.model} at {place_of(config)}; keys {labels or 'none'}{more}")
     say(f"parameters {dict(config.params)}; retries {config.max_retries}; threads {config.threads}")
+    if config.api_base.startswith("https:"):
+        say(f"trusted certificates: {trusted_certificates()}")
 
 
 def _report(summary: RunSummary, job: Job, *, as_json: bool, command: str) -> None:

@@ -26,6 +26,7 @@ class TransportSettings:
         body_timeout_s: for each `MIN_BODY_PROGRESS` bytes (or the end) of an answer that has
             begun; blanks at its start are a server's sign of life and do not begin it.
         proxy: address of a proxy; None takes the environment's.
+        http2: whether HTTP/2 is asked for, over TLS.
     """
 
     base_url: str
@@ -33,6 +34,7 @@ class TransportSettings:
     connect_timeout_s: float = 30.0
     body_timeout_s: float = 60.0
     proxy: str | None = field(default=None, repr=False)
+    http2: bool = False
 
 
 class Transport(Protocol):

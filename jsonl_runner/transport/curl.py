@@ -75,7 +75,10 @@ class CurlTransport:
         curl.setopt(pycurl.NOSIGNAL, 1)  # signals would break threads
         curl.setopt(pycurl.TCP_NODELAY, 1)
         curl.setopt(pycurl.TCP_KEEPALIVE, 1)  # minutes of silence outlive no NAT without it
-        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        version = pycurl.CURL_HTTP_VERSION_1_1
+        if settings.http2:
+            version = pycurl.CURL_HTTP_VERSION_2TLS
+        curl.setopt(pycurl.HTTP_VERSION, version)
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(settings.timeout_s * 1000)))
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(settings.connect_timeout_s * 1000)))
         curl.setopt(pycurl.FOLLOWLOCATION, 0)  # a redirect must not carry the key elsewhere
