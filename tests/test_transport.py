@@ -599,7 +599,7 @@ def test_whom_tls_trusts(dial: Open, certificate: Path, monkeypatch: pytest.Monk
 def test_http_2_is_spoken_only_when_asked_for(
     certificate: Path,
     monkeypatch: pytest.MonkeyPatch,
-    asked: dict[str, bool],
+    asked: dict[str, Any],
     agreed: str,
 ) -> None:
     """What libcurl offers in the handshake."""
