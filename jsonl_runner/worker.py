@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .secret import Redactor
 
 #: Failures that a wrong address brings at once, and a bad moment rarely.
-_NO_SUCH_PLACE = frozenset({"dns", "tls_handshake", "proxy", "not_json"})
+_NO_SUCH_PLACE = frozenset({"dns", "tls_handshake", "proxy", "not_http", "not_json"})
 #: So many of them before anything has succeeded show a wrong address.
 _PLACE_TRIES = 3
 

@@ -52,3 +52,10 @@ def test_a_timeout_after_the_request_was_sent() -> None:
     """Only then may the server have seen it."""
     error = translate(pycurl.E_OPERATION_TIMEDOUT, "", SETTINGS, connected=True)
     assert (error.code, error.connected) == ("timeout", True)
+
+
+def test_an_answer_that_is_no_http() -> None:
+    """After something was sent, it is no fault of the address's scheme."""
+    error = translate(pycurl.E_UNSUPPORTED_PROTOCOL, "HTTP/0.9", SETTINGS, connected=True)
+    assert (error.code, error.connected) == ("not_http", True)
+    assert "api.example does not speak HTTP" in str(error)

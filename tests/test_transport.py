@@ -533,7 +533,7 @@ def test_a_login_in_the_address_gives_way_to_the_key(dial: Open, host: Host) -> 
     ("answer", "code"),
     [
         # With an empty line: the SDK's parser waits for it, libcurl knows from the first.
-        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "url"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "not_http"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "reset"),
         (b"HTTP/1.1 200 OK\r\ncontent-le", "timeout"),
     ],

@@ -54,6 +54,8 @@ def translate(
     said = without_login(" ".join(text.split()))
     if number == pycurl.E_OPERATION_TIMEDOUT:
         code, message = _timeout(host, settings, connected=connected)
+    elif number == pycurl.E_UNSUPPORTED_PROTOCOL and connected:  # an answer, but which?
+        code, message = "not_http", f"{host} does not speak HTTP ({said}): check api_base"
     else:
         code, message = _explain(number, host, said)
     return TransportError(code, message, connected=connected)

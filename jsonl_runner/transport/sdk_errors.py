@@ -119,7 +119,7 @@ def broken(
         return _ended("cut_off", text, sent=sent)
     if isinstance(error, httpcore2.RemoteProtocolError) and not begun:
         text = f"{host} does not speak HTTP ({said}): check api_base"
-        return _ended("url", text, sent=sent)
+        return _ended("not_http", text, sent=sent)
     if isinstance(error, (httpcore2.NetworkError, httpcore2.ProtocolError, OSError)):
         return _ended("reset", f"the connection to {host} broke ({said})", sent=sent)
     # Whatever else there is (a SOCKS proxy's odd answer) may pass.
