@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 CHAT_PATH = "/chat/completions"
 #: Requests that are left of a limit when one is far from it; and tokens for each of them.
 _MUCH_ROOM, _TOKENS_A_CALL = 1000, 2000
-#: Answers whose headers are then passed over: less than one in a hundred of what is left.
+#: Calls whose headers are then not asked for: less than one in a hundred of what is left.
 _AT_EASE = 9
 
 
-def _rest(limits: RateLimits | None) -> int:
-    """Return how many answers need not be asked for the limits after one that told these.
+def _at_ease_after(limits: RateLimits | None) -> int:
+    """Return how many calls need not bring the limits after one that brought these.
 
-    Far from a limit the rotator's own count is as good, and to read the headers costs more than all
-    else that is done with an answer.
+    Far from a limit the rotator's own count is as good, and to take and read the headers costs more
+    than all else that is done with an answer.
     """
-    if limits is None:
-        return 0
+    if limits is None:  # a server that tells none, most likely
+        return _AT_EASE
     requests, tokens = limits
     has_room = requests is None or requests.remaining >= _MUCH_ROOM
     has_tokens = tokens is None or tokens.remaining >= _MUCH_ROOM * _TOKENS_A_CALL
@@ -52,7 +52,7 @@ class ChatCaller:
         self._transport = transport
         self._composer = composer
         self._clock = clock
-        #: For each key, how many answers need not be asked for its limits.
+        #: For each key, how many calls need not bring its limits.
         self._at_ease: dict[str, int] = {}
 
     def prepare(self, record: Record) -> Request:
@@ -61,15 +61,19 @@ class ChatCaller:
 
     def attempt(self, _record: Record, request: Request, key: str) -> Verdict:
         """Make one HTTP call."""
+        # Threads may overwrite each other's count; it need not be exact.
+        at_ease = self._at_ease.get(key, 0)
+        self._at_ease[key] = max(0, at_ease - 1)
         try:
-            reply = self._transport.post(CHAT_PATH, request.body, key)
+            reply = self._transport.post(CHAT_PATH, request.body, key, with_head=not at_ease)
         except TransportError as error:
             return classify_failure(error)
         try:
-            at_ease = self._at_ease.get(key, 0)
-            verdict = classify(reply, self._clock.wall(), with_limits=not at_ease)
-            # Threads may overwrite each other's count; it need not be exact.
-            self._at_ease[key] = at_ease - 1 if at_ease else _rest(verdict.limits)
+            verdict = classify(reply, self._clock.wall())
+            if verdict.kind is not Kind.OK:
+                self._at_ease[key] = 0
+            elif not at_ease:
+                self._at_ease[key] = _at_ease_after(verdict.limits)
         except Exception as error:  # noqa: BLE001  # one odd answer must not end a night's run
             message = f"the answer cannot be read ({type(error).__name__}: {error})"
             return Verdict(Kind.TRANSIENT, "unreadable", message)

@@ -44,15 +44,14 @@ _REFUSED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unkno
 _ENDPOINT_CODES = frozenset({"url", "tls"})
 
 
-def classify(reply: Reply, wall: float, *, with_limits: bool = True) -> Verdict:
+def classify(reply: Reply, wall: float) -> Verdict:
     """Return what an HTTP answer to a chat completion means.
 
     Args:
         reply: the answer.
         wall: the present, in seconds since 1970, for headers that name a moment.
-        with_limits: whether the limits that a 200 tells are wanted.
     """
-    limits = rate_limits(reply, wall) if with_limits or reply.status != 200 else None
+    limits = rate_limits(reply, wall)
     if reply.status == 200:
         verdict = _read_answer(reply.body)
     elif 300 <= reply.status < 400:

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 #: Bytes of stack of one thread; the system's default of 8 MiB would be reserved 4,096 times.
 _STACK_BYTES = 512 * 1024
-#: Seconds. With thousands of threads Python's default of 5 ms livelocks a busy core in switching.
-_SWITCH_INTERVAL_S = 0.05
-#: Threads from which on the longer interval pays.
+#: Threads above which Python's default switch interval of 5 ms is too short: each thread that waits
+#: for the interpreter looks up that often, and thousands that do keep a core busy with just that.
 _MANY_THREADS = 64
+#: How many of them may look up in a second.
+_LOOKS_PER_S = 4096
+#: Seconds; the least interval then.
+_SWITCH_INTERVAL_S = 0.05
 #: Files that are not connections: the ledger, its lock, the input, libraries.
 _OTHER_FILES = 64
 #: Files of one thread: its connection, and two events that libcurl waits with.
@@ -108,7 +111,7 @@ class LocalEngine:
         failure: BaseException | None = None
         interval = sys.getswitchinterval()
         if running > _MANY_THREADS:
-            sys.setswitchinterval(max(interval, _SWITCH_INTERVAL_S))
+            sys.setswitchinterval(max(interval, _SWITCH_INTERVAL_S, running / _LOOKS_PER_S))
         try:
             self._gate.set()
             for _ in range(running):

@@ -40,13 +40,15 @@ class TransportSettings:
 class Transport(Protocol):
     """Makes attempts, from many threads at once."""
 
-    def post(self, path: str, body: bytes, key: str) -> Reply:
+    def post(self, path: str, body: bytes, key: str, *, with_head: bool = True) -> Reply:
         """Send JSON and return the answer, whatever its status.
 
         Args:
             path: behind the base URL, such as `/chat/completions`.
             body: the JSON.
             key: for the Authorization header; empty for none.
+            with_head: whether the headers are wanted; if not, a transport that saves time without
+                them may keep back all but Retry-After.
 
         Raises:
             TransportError: no whole answer came.

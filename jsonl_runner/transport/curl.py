@@ -44,15 +44,17 @@ class CurlTransport:
         self._headers: dict[str, list[str]] = {}
         self._watchdog = Watchdog(settings.body_timeout_s, time.monotonic)
 
-    def post(self, path: str, body: bytes, key: str) -> Reply:
+    def post(self, path: str, body: bytes, key: str, *, with_head: bool = True) -> Reply:
         """Send JSON; see `Transport.post`."""
         handle = self._handle()
+        handle.take_head(wanted=with_head)
         handle.curl.setopt(pycurl.POSTFIELDS, body)  # makes it a POST, too
         return self._perform(handle, path, key)
 
     def get(self, path: str, key: str) -> Reply:
         """Fetch; see `Transport.get`."""
         handle = self._handle()
+        handle.take_head(wanted=True)
         handle.curl.setopt(pycurl.HTTPGET, 1)
         return self._perform(handle, path, key)
 
@@ -118,7 +120,7 @@ class CurlTransport:
                 body = watch.end()
                 if is_fresh:
                     curl.setopt(pycurl.FRESH_CONNECT, 0)
-            return Reply(curl.getinfo(pycurl.RESPONSE_CODE), b"".join(handle.headers), body)
+            return Reply(curl.getinfo(pycurl.RESPONSE_CODE), handle.head(), body)
 
     def _explain(self, error: pycurl.error, handle: _Handle) -> TransportError:
         """Return libcurl's error as ours."""
@@ -153,7 +155,7 @@ class CurlTransport:
 class _Handle:
     """One thread's easy handle, wired to its watch."""
 
-    __slots__ = ("curl", "headers", "key", "path", "watch")
+    __slots__ = ("_has_head", "curl", "headers", "key", "path", "watch")
 
     def __init__(self, curl: Any, watch: Watch) -> None:
         self.curl = curl
@@ -163,7 +165,24 @@ class _Handle:
         #: What the handle is set to.
         self.path = ""
         self.key: str | None = None
-        curl.setopt(pycurl.HEADERFUNCTION, self.headers.append)
+        self._has_head = False
         curl.setopt(pycurl.WRITEFUNCTION, watch.received)
         curl.setopt(pycurl.SOCKOPTFUNCTION, watch.opened)
         curl.setopt(pycurl.CLOSESOCKETFUNCTION, watch.closing)
+
+    def take_head(self, *, wanted: bool) -> None:
+        """Say whether the next answer's headers are wanted.
+
+        libcurl hands them over line by line, and for each line the thread must get hold of the
+        interpreter again: with thousands of threads a third of all switches between them.
+        """
+        if wanted is not self._has_head:
+            self.curl.setopt(pycurl.HEADERFUNCTION, self.headers.append if wanted else None)
+            self._has_head = wanted
+
+    def head(self) -> bytes:
+        """Return the answer's headers, or the one that libcurl keeps by itself."""
+        if self._has_head:
+            return b"".join(self.headers)
+        seconds = self.curl.getinfo(pycurl.RETRY_AFTER)
+        return b"retry-after: %d\r\n" % seconds if seconds else b""

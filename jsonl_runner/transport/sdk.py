@@ -152,7 +152,14 @@ class OpenAITransport:
     def __init__(self, settings: TransportSettings, user_agent: str = "jsonl-runner") -> None:
         self.clients = Clients(settings, user_agent)
 
-    def post(self, path: str, body: bytes, key: str) -> Reply:
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        key: str,
+        *,
+        with_head: bool = True,  # noqa: ARG002  # the library parses it in any case
+    ) -> Reply:
         """Send JSON; see `Transport.post`."""
         client, options = self._client(key)
         return _reply(
