@@ -124,6 +124,18 @@ def test_a_call_brings_status_headers_and_body(dial: Open, simulator: Simulator)
     assert simulator.journal.calls[0].key == KEYS[0]
 
 
+def test_an_answer_whose_head_is_not_wanted(dial: Open, simulator: Simulator) -> None:
+    """Status and body are there, and how long to wait; the next call may want all of it again."""
+    transport = dial(simulator.base_url)
+    plain = transport.post(CHAT, body("hello"), KEYS[0], with_head=False)
+    assert (plain.status, plain.header("retry-after")) == (200, None)
+    assert json.loads(plain.body)["choices"]
+    refused = transport.post(CHAT, body("[[fault:429]]"), KEYS[0], with_head=False)
+    assert (refused.status, refused.header("retry-after")) == (429, "1")
+    whole = transport.post(CHAT, body("hello"), KEYS[0])
+    assert (whole.header("x-request-id") or "").startswith("req_sim_")
+
+
 def test_post_and_get_take_turns_on_one_connection(dial: Open, simulator: Simulator) -> None:
     """What one call sets does not leak into the next."""
     transport = dial(simulator.base_url)
