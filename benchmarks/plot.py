@@ -51,8 +51,8 @@ def draw(bars: list[tuple[float, str]], peers: set[str], target: Path, one: dict
     axes.set_xlim(bars[0][0] * 0.6, bars[-1][0] * 2.5)
     for place, (speed, _) in enumerate(bars):
         axes.text(speed * 1.06, place, f"{speed:,.0f}", va="center", fontsize=8)
-    what = f"Rows per CPU second: {one['rows']:,} rows, {one['in_flight']} in flight, one core"
-    axes.set_title(f"{what} (log scale; blue: ours, grey: by hand)", fontsize=9)
+    what = f"{one['rows']:,} rows, {one['in_flight']} calls in flight, log scale"
+    figure.suptitle(f"Rows per second of processor time ({what})", fontsize=9)
     axes.tick_params(labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
