@@ -1,10 +1,8 @@
 """The key rotator: which key may make the next call, and when.
 
 Pure bookkeeping under one lock. `acquire` and `release` are the only doors; between them, while the
-call is made, no lock is held. Threads that wait stand in a line, the first with an eye on the time;
-whoever makes a key free books the next call for the first in line, and wakes that thread alone.
-(Were they woken to fight for a lock, each would hold it while it waits for the interpreter's, and
-four thousand threads that are once behind would stay behind: a lock convoy.)
+call is made, no lock is held. One thread at a time waits for a key (the others queue behind it on
+a plain lock), so a cooldown's end wakes one thread and not four thousand.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,17 +74,6 @@ class KeysView:
     losses: tuple[str, ...] = ()
 
 
-class _Waiting:
-    """A thread that waits for a lease; whoever makes one free gives it."""
-
-    __slots__ = ("condition", "lease", "tokens")
-
-    def __init__(self, tokens: int, condition: threading.Condition) -> None:
-        self.tokens = tokens
-        self.condition = condition
-        self.lease: Lease | None = None
-
-
 class Rotator:
     """Hands out the ready key with the most room.
 
@@ -118,10 +104,9 @@ class Rotator:
                 Bucket(requests_per_minute, now) if requests_per_minute else None,
                 Bucket(tokens_per_minute, now) if tokens_per_minute else None,
             )
-        # Reentrant: a signal handler that wakes the waiting may interrupt a holder of this lock.
-        self._lock = threading.RLock()
-        #: Who waits for a lease, the longest first.
-        self._waiting: OrderedDict[_Waiting, None] = OrderedDict()
+        self._turn = threading.Lock()
+        # Reentrant: a signal handler that wakes the waiter may interrupt a holder of this lock.
+        self._changed = threading.Condition()
         self._numbers = itertools.count()
         self._ready: list[_Entry] = []  # ordered by -room
         self._resting: list[_Entry] = []  # ordered by when the rest ends
@@ -150,66 +135,24 @@ class Rotator:
             NoUsableKeyError: every key is retired.
             WrongEndpointError: every key is, for not knowing the model.
         """
-        with self._lock:
-            if not self._waiting and self._usable and not stop.requested:
-                lease = self._next_lease(tokens, self._clock.now())
-                if lease is not None:
-                    return lease
-            return self._wait(tokens, stop)
-
-    def _wait(self, tokens: int, stop: Stop) -> Lease | None:
-        mine = _Waiting(tokens, threading.Condition(self._lock))
-        self._waiting[mine] = None
-        while mine.lease is None and self._usable and not stop.requested:
-            is_first = next(iter(self._waiting)) is mine
-            wait_s = self._serve() if is_first else None
-            if mine.lease is None:
-                self._clock.wait(mine.condition, wait_s)
-        self._waiting.pop(mine, None)
-        if stop.requested:
-            if mine.lease is not None:
-                self.give_back(mine.lease)
-            return None
-        if mine.lease is None:
-            raise self._all_retired()
-        return mine.lease
+        with self._turn, self._changed:
+            while not stop.requested:
+                if self._usable == 0:
+                    raise self._all_retired()
+                now = self._clock.now()
+                wait_s = self._endpoint.wait_s(now)
+                if wait_s == 0:
+                    lease = self._take(tokens, now)
+                    if lease is not None:
+                        return lease
+                    wait_s = self._resting[0][0] - now if self._resting else None
+                self._clock.wait(self._changed, wait_s)
+        return None
 
     def wake(self) -> None:
-        """Make the waiting threads look again, at their `stop` too."""
-        with self._lock:
-            for waiting in self._waiting:
-                waiting.condition.notify()
-
-    def _serve(self) -> float | None:
-        """Give leases to those who wait longest, as many as there are.
-
-        Returns:
-            The seconds until there will be more; None when an answer must come first.
-        """
-        now = self._clock.now()
-        while self._waiting:
-            first = next(iter(self._waiting))
-            first.lease = self._next_lease(first.tokens, now)
-            if first.lease is None:
-                break
-            del self._waiting[first]
-            first.condition.notify()
-        wait_s = self._endpoint.wait_s(now)
-        if wait_s == 0:
-            wait_s = self._resting[0][0] - now if self._resting else None
-        return wait_s
-
-    def _pass_on(self) -> None:
-        """Let those who wait have what has become free."""
-        if self._waiting:
-            wait_s = self._serve()
-            if not self._usable:
-                self.wake()
-            elif self._waiting and wait_s is not None:
-                next(iter(self._waiting)).condition.notify()  # he waits for that time to come
-
-    def _next_lease(self, tokens: int, now: float) -> Lease | None:
-        return self._take(tokens, now) if self._endpoint.wait_s(now) == 0 else None
+        """Make the waiting thread look again, at its `stop` too."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _take(self, tokens: int, now: float) -> Lease | None:
         while self._resting and self._resting[0][0] <= now:
@@ -255,7 +198,7 @@ class Rotator:
 
     def release(self, lease: Lease, verdict: Verdict) -> None:
         """Take a lease back and learn from what its call brought."""
-        with self._lock:
+        with self._changed:
             now = self._clock.now()
             self._released_at = now
             key = lease.key
@@ -283,15 +226,15 @@ class Rotator:
             if verdict.kind not in _NO_ANSWER:
                 self._endpoint.answered()
             self._file(key, now)
-            self._pass_on()
+            self._changed.notify()
 
     def give_back(self, lease: Lease) -> None:
         """Take back a lease whose call was not made, or was cut off by an abort."""
-        with self._lock:
+        with self._changed:
             lease.key.in_flight -= 1
             self._endpoint.given_back()
             self._file(lease.key, self._clock.now())
-            self._pass_on()
+            self._changed.notify()
 
     def _retire(self, key: Key, verdict: Verdict) -> None:
         self._usable -= key.retired is None
@@ -343,7 +286,7 @@ class Rotator:
 
     def view(self) -> KeysView:
         """Return the state of all keys, for the progress line."""
-        with self._lock:
+        with self._changed:
             now = self._clock.now()
             states = [self._state(key, now) for key in self._keys]
             ready = states.count("ready")
@@ -378,7 +321,7 @@ class Rotator:
 
     def keys(self) -> list[KeyView]:
         """Return every key as people see it."""
-        with self._lock:
+        with self._changed:
             now = self._clock.now()
             return [
                 KeyView(
