@@ -93,6 +93,10 @@ def _notes(results: list[Result]) -> str:
 # --- the suites ---------------------------------------------------------------------------------
 
 
+def _title_at_once(one: Result) -> str:
+    return f"### {one['rows']:,} rows, {one['in_flight']} in flight, answers at once"
+
+
 def _whole(results: list[Result]) -> str:
     lines = []
     groups = _groups(results, "contestant")
@@ -110,8 +114,7 @@ def _whole(results: list[Result]) -> str:
                 _number(median(group, "written")),
             ]
         )
-    first = results[0]
-    title = f"### {first['rows']:,} rows, {first['in_flight']} in flight, answers at once"
+    title = _title_at_once(results[0])
     columns = [
         "program",
         "rows/s",
@@ -152,8 +155,7 @@ def _long(results: list[Result]) -> str:
     floor = speed.get(BARE)
     if ours and floor:
         told.append(f"{ours / floor:.2f} of the floor's ({BARE})")
-    first = results[0]
-    title = f"### {first['rows']:,} rows, {first['in_flight']} in flight, answers at once"
+    title = _title_at_once(results[0])
     columns = [
         "program",
         "rows per CPU second",

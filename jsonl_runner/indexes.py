@@ -50,7 +50,7 @@ def places_of(indices: list[str]) -> Sequence[Place]:
         numbers = list(map(int, indices))
     except ValueError:  # a text, or more digits than Python converts
         numbers = []
-    if numbers and min(numbers) >= 0 and max(numbers) < _DENSE_SET_LIMIT:
+    if _are_dense(numbers):
         digits = {len(str(min(numbers))), len(str(max(numbers)))}
         # As long as its number, and nothing but ASCII: the canonical form.
         if len(digits) == 1 and set(map(len, indices)) == digits and "".join(indices).isascii():
@@ -60,9 +60,13 @@ def places_of(indices: list[str]) -> Sequence[Place]:
 
 def places_of_integers(numbers: list[int]) -> Sequence[Place]:
     """Return where the indices lie that are these integers' decimal forms."""
-    if numbers and min(numbers) >= 0 and max(numbers) < _DENSE_SET_LIMIT:
+    if _are_dense(numbers):
         return numbers
     return [place_of(str(number)) for number in numbers]
+
+
+def _are_dense(numbers: list[int]) -> bool:
+    return bool(numbers) and min(numbers) >= 0 and max(numbers) < _DENSE_SET_LIMIT
 
 
 def _digest(index: str) -> bytes:

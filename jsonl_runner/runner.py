@@ -194,12 +194,14 @@ class _Run:
         seen = last_input(self._job.output)
         # Where an earlier run found nothing amiss, and the file still begins with the same bytes,
         # a look at each row and at a million fingerprints is spared.
-        is_known = seen is not None and digest_of(self._stream, seen.size) == seen.digest
+        known = 0
+        if seen is not None and seen.is_clean:
+            known = seen.size if digest_of(self._stream, seen.size) == seen.digest else 0
         found = survey(
             self._stream,
             self._job.data,
             before.done,
-            known=seen.size if seen is not None and seen.is_clean and is_known else 0,
+            known=known,
             answered=lambda: fingerprints(self._job.output),
             redo_changed=self._job.redo_changed,
         )
