@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from .atomic import replacing
 from .errors import InputError
 from .indexes import IndexMap, IndexSet
-from .ledger import Damage, entries_of, line_of, locked, parse_line
+from .ledger import Damage, entries_of, line_of, parse_line
 from .lines import LineReader, read_lines, torn_tail
+from .locking import locked
 from .reader import RowReader, open_input
 from .records import BadRow
 

@@ -65,8 +65,9 @@ class Guards:
             ((code, failure),) = summary.failures.items()
             self._stop.request(
                 RunStoppedError(
-                    f"the first {failure.count} rows all failed alike ({code}: {failure.message}); "
-                    "stopped before the rest; if they are a bad beginning, run it again to go on"
+                    f"the first {failure.count} {summary.unit} all failed alike "
+                    f"({code}: {failure.message}); stopped before the rest; if they are a bad "
+                    "beginning, run it again to go on"
                 )
             )
 

@@ -20,7 +20,7 @@ _PLAIN_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.1
 # The state stands before times and bar: on a narrow terminal the end of the line falls off.
 _BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}, {rate_fmt}] {bar}"
-_BAR_OPEN_END = "{n_fmt} rows{postfix} [{elapsed}, {rate_fmt}]"
+_BAR_OPEN_END = "{n_fmt}{unit}{postfix} [{elapsed}, {rate_fmt}]"
 
 
 class Progress(Protocol):
@@ -56,7 +56,7 @@ def state_of(summary: RunSummary, keys: KeysView) -> str:
     """Return the numbers behind the bar, or why nothing moves."""
     parts = [f"ok {summary.done:,}"]
     if summary.failed:
-        parts.append(f"null {summary.failed:,}")
+        parts.append(f"{'null' if summary.unit == 'rows' else 'failed'} {summary.failed:,}")
     if summary.retried:
         parts.append(f"retried {summary.retried:,}")
     if keys.waiting_for:  # in place of the rest: it must not fall off the end of a narrow line
@@ -144,7 +144,7 @@ class Bar:
                 initial=summary.skipped,
                 desc=self._name,
                 file=self._stream,
-                unit=" rows",
+                unit=f" {summary.unit}",
                 dynamic_ncols=True,
                 mininterval=0,
                 bar_format="{desc}: " + (_BAR_OPEN_END if summary.rows is None else _BAR),
@@ -192,7 +192,8 @@ class Plain:
         if summary.rows is not None and summary.left is not None:
             of_total = f"/{summary.rows:,}"
             eta = f", {in_words(summary.left / rate)} left" if rate else ""
-        at = f"{summary.skipped + finished:,}{of_total} rows, {rate:.1f} rows/s{eta}"
+        unit = summary.unit
+        at = f"{summary.skipped + finished:,}{of_total} {unit}, {rate:.1f} {unit}/s{eta}"
         self.say(f"{self._name}: {at}; {state_of(summary, keys)}")
 
     def say(self, text: str) -> None:

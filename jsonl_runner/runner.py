@@ -20,7 +20,8 @@ from .errors import (
     RunInterruptedError,
 )
 from .guards import Guards
-from .ledger import Ledger, lock_path
+from .ledger import Ledger
+from .locking import lock_path
 from .progress import Progress, progress
 from .reader import GroupReader, RowReader, digest_of, open_input
 from .records import BadRow
@@ -30,14 +31,14 @@ from .summary import RunSummary
 from .survey import BadRowsPolicy, Survey, bad_rows_error, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from .appendfile import FsyncPolicy
     from .assembly import Crew, StandIn
     from .config import Config
     from .keys import KeysView
-    from .records import Record
+    from .records import Outcome, Record
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Job:
         redo_changed: whether rows whose content changed are called again.
         name: stands before the progress bar.
         quiet: whether nothing is shown on the way.
+        settled: told each group of Outcomes as soon as the ledger has it.
     """
 
     data: Path | None
@@ -61,6 +63,7 @@ class Job:
     redo_changed: bool = False
     name: str = "jsonl-runner"
     quiet: bool = False
+    settled: Callable[[Sequence[Outcome]], None] | None = None
 
 
 def run(
@@ -70,6 +73,7 @@ def run(
     function: StandIn | None = None,
     clock: Clock | None = None,
     stdin: IO[bytes] | None = None,
+    stop: Stop | None = None,
 ) -> RunSummary:
     """Do every row of the input that has no output yet.
 
@@ -79,6 +83,7 @@ def run(
         function: stands in for the provider.
         clock: where the time comes from.
         stdin: read when the job has no input file; None: the process's own.
+        stop: ends the run; None: a wish of its own.
 
     Returns:
         What was done.
@@ -101,7 +106,7 @@ def run(
                 job = replace(job, data=None)
         ledger = Ledger(job.output, job.fsync)
         stack.callback(ledger.close)
-        return _Run(config, job, clock, shown, ledger, stream).go(function)
+        return _Run(config, job, clock, shown, ledger, stream, stop or Stop()).go(function)
 
 
 def check_paths(job: Job) -> None:
@@ -133,6 +138,7 @@ class _Run:
         shown: Progress,
         ledger: Ledger,
         stream: IO[bytes],
+        stop: Stop,
     ) -> None:
         self._config = config
         self._job = job
@@ -140,7 +146,7 @@ class _Run:
         self._shown = shown
         self._ledger = ledger
         self._stream = stream
-        self._stop = Stop()
+        self._stop = stop
         self._summary = RunSummary()
         self._name = "standard input" if job.data is None else str(job.data)
         self._started = clock.now()
@@ -269,6 +275,8 @@ class _Run:
                     self._ledger.append(group)
                     self._summary.add(group)
                     calllog.append(group)
+                    if self._job.settled is not None:
+                        self._job.settled(group)
                     guards.counted(self._summary)
                 now = self._clock.now()
                 if now - shown_at >= TICK_S:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import EXIT_COMPLETE, EXIT_SOME_NULL, JsonlRunnerError
 from .limits import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from .records import Outcome
 
@@ -88,6 +89,8 @@ class RunSummary:
         notes: what was put right or is odd.
         stopped: why the run ended early; None when it did not.
         stop_code: the exit code that goes with it.
+        unit: what is counted: `rows`, or `files`, where a row is a file.
+        failed_files: each file that failed, and why; empty where rows are counted.
     """
 
     rows: int | None = None
@@ -105,6 +108,8 @@ class RunSummary:
     notes: list[str] = field(default_factory=list)
     stopped: str | None = None
     stop_code: int = 0
+    unit: Literal["rows", "files"] = "rows"
+    failed_files: dict[str, str] = field(default_factory=dict)
 
     @property
     def left(self) -> int | None:
@@ -130,6 +135,8 @@ class RunSummary:
                 self.cut_off += outcome.finish_reason == "length"
                 continue
             self.failed += 1
+            if self.unit == "files":
+                self.failed_files[outcome.index] = f"{outcome.code}: {outcome.message}"
             failure = self.failures.get(outcome.code)
             if failure is None:
                 self.failures[outcome.code] = Failure(1, outcome.index, outcome.message)
@@ -150,12 +157,15 @@ class RunSummary:
     def to_dict(self) -> dict[str, Any]:
         """Return it for `--json`."""
         plain = asdict(self)
-        del plain["stop_code"]
+        del plain["stop_code"], plain["unit"]
+        if self.unit == "rows":
+            del plain["failed_files"]
         return {**plain, "left": self.left, "exit_code": self.exit_code}
 
     def lines(self) -> list[str]:
         """Return it for people, a line each."""
-        rate = f", {self.done / self.elapsed_s:.1f} rows/s" if self.done and self.elapsed_s else ""
+        per_s = self.done / self.elapsed_s if self.elapsed_s else 0.0
+        rate = f", {per_s:.1f} {self.unit}/s" if per_s else ""
         lines = [
             f"done {self.done:,}, failed {self.failed:,}, had an output before {self.skipped:,}"
             + (f", left {self.left:,}" if self.left else "")
@@ -170,11 +180,22 @@ class RunSummary:
         if self.cut_off:
             lines.append(f"{self.cut_off:,} outputs end at max_tokens (finish_reason length)")
         by_count = sorted(self.failures.items(), key=lambda item: -item[1].count)
-        lines += [failure.line(code) for code, failure in by_count]
+        if self.unit == "files":
+            lines += failed_lines(self.failed_files)
+        else:
+            lines += [failure.line(code) for code, failure in by_count]
         lines += [f"not usable {row}" for row in self.bad_rows]
         if self.changed.count:
             lines.append(f"changed since they were answered: {self.changed}")
         return lines
+
+
+def failed_lines(failed: Mapping[str, str]) -> list[str]:
+    """Return files that failed for people, the first of them by name with their reasons."""
+    lines = [f"failed {name}: {why}" for name, why in itertools.islice(failed.items(), LISTED)]
+    if len(failed) > LISTED:
+        lines.append(f"… and {len(failed) - LISTED:,} more failed")
+    return lines
 
 
 def _whole(value: object) -> int:

@@ -26,7 +26,7 @@ FLOORS = [
         "jsontext",
         "simulator",
     },
-    {"limits", "buckets", "records", "appendfile", "lines", "atomic", "signals"},
+    {"limits", "buckets", "records", "appendfile", "lines", "atomic", "locking", "signals"},
     {"config", "prompts", "reader", "summary", "retry", "breaker", "key"},
     {"ledger", "calllog", "keys", "survey", "transport"},
     {"worker", "callers", "progress", "guards", "merge", "compact", "status"},

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from support import read_ledger, row, write_rows
 
 from jsonl_runner.errors import LedgerError, LedgerLockedError
-from jsonl_runner.ledger import Ledger, line_of, lock_path, locked, scan
+from jsonl_runner.ledger import Ledger, line_of, scan
+from jsonl_runner.locking import lock_path, locked
 from jsonl_runner.records import Outcome
 
 if TYPE_CHECKING:
