@@ -27,13 +27,14 @@ FLOORS = [
         "simulator",
     },
     {"limits", "buckets", "records", "appendfile", "lines", "atomic", "locking", "signals"},
-    {"config", "prompts", "reader", "summary", "retry", "breaker", "key"},
+    {"config", "prompts", "reader", "summary", "retry", "breaker", "key", "tree"},
     {"ledger", "calllog", "keys", "survey", "transport"},
     {"worker", "callers", "progress", "guards", "merge", "compact", "status"},
     {"engines"},
     {"assembly"},
-    {"runner", "answering", "keycheck"},
-    {"toolkit"},
+    {"runner", "answering", "keycheck", "session", "models", "folder"},
+    {"aio"},
+    {"toolkit", "compat"},
     {"cli"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

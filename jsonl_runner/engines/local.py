@@ -77,12 +77,19 @@ class LocalEngine:
         work: makes an Outcome of a Record; None when the run stops before there is one.
         threads: how many.
         stop: ends the taking of rows; after an abort nobody is waited for any longer.
+        stack_bytes: of each thread.
     """
 
     def __init__(
-        self, work: Callable[[Record], Outcome | None], *, threads: int, stop: Stop
+        self,
+        work: Callable[[Record], Outcome | None],
+        *,
+        threads: int,
+        stop: Stop,
+        stack_bytes: int = _STACK_BYTES,
     ) -> None:
         self._work = work
+        self._stack_bytes = stack_bytes
         self._threads = threads
         self._stop = stop
         self._taking = threading.Lock()
@@ -143,7 +150,7 @@ class LocalEngine:
     def _start(self, records: Iterator[Record]) -> int:
         """Start the threads behind a gate: starting them while others work is quadratic."""
         self._stop.on_request(self._open_room)
-        before = threading.stack_size(_STACK_BYTES)
+        before = threading.stack_size(self._stack_bytes)
         started = 0
         try:
             for number in range(self._threads):
