@@ -28,6 +28,7 @@ def answer(
     *,
     function: StandIn | None = None,
     clock: Clock | None = None,
+    stop: Stop | None = None,
     name: str = "jsonl-runner",
     quiet: bool = False,
 ) -> dict[str, Outcome]:
@@ -38,6 +39,7 @@ def answer(
         records: with an index each that no other has.
         function: stands in for the provider.
         clock: where the time comes from.
+        stop: ends the work; None: a wish of its own.
         name: stands before the progress bar.
         quiet: whether nothing is shown on the way.
 
@@ -45,7 +47,7 @@ def answer(
         ConfigError: there is no key.
         RunStoppedError: no key or endpoint can serve, or a signal asked for the end.
     """
-    clock, stop = clock or SystemClock(), Stop()
+    clock, stop = clock or SystemClock(), stop or Stop()
     shown = progress(name, quiet=quiet, clock=clock)
     crew = assemble(
         config, clock=clock, stop=stop, note=shown.say, function=function, rows=len(records)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     #: Takes a Record and a key, returns the output.
     Function = Callable[[Record, str], str | Answer]
+    _Hire = Callable[[Stop, "StandIn | None", int | None], Worker]
 
 #: What the books call the one key of a function that needs none.
 _NO_KEY = Secret("", 1)
@@ -79,6 +80,19 @@ class Crew:
     clients: ClientsOnDemand
     threads: int
     notes: tuple[str, ...]
+    _hire: _Hire
+
+    def hire(
+        self, until: Stop, *, function: StandIn | None = None, max_retries: int | None = None
+    ) -> Worker:
+        """Return another worker on the same keys, connections and corrections.
+
+        Args:
+            until: ends its work, and its alone.
+            function: stands in for the provider.
+            max_retries: None: as configured.
+        """
+        return self._hire(until, function, max_retries)
 
     def close(self) -> None:
         """Close the connections."""
@@ -108,14 +122,7 @@ def assemble(
     Raises:
         ConfigError: there is no key.
     """
-    keys = config.api_keys if function is None or function.uses_keys else ()
-    if not keys:
-        if function is None:
-            raise ConfigError(
-                "no API key: put it into config.json (api_keys) or OPENAI_API_KEY (for a server "
-                "that checks none, any word will do), or try --simulate"
-            )
-        keys = (_NO_KEY,)
+    keys = _keys(config, function)
     threads, per_key, notes = _sizes(config, len(keys), rows)
     rng = random.Random()  # spreads waits, guards nothing
     rotator = Rotator(
@@ -130,21 +137,36 @@ def assemble(
     transport = make_transport(config, notes.append)
     stop.on_abort(transport.abort)
     clients = ClientsOnDemand(_transport_settings(config), stop.on_abort)
-    caller: ChatCaller | FunctionCaller
-    caller = chat = ChatCaller(transport, Composer(config.model, config.params), clock)
-    if function is not None:
-        caller = FunctionCaller(function.make(Tools(chat, clients.of)), clock)
-    worker = Worker(
-        caller,
-        rotator,
-        max_retries=config.max_retries,
-        clock=clock,
-        stop=stop,
-        redact=Redactor(config.api_keys),
-        note=note,
-        rng=rng,
-    )
-    return Crew(worker, rotator, transport, clients, threads, tuple(notes))
+    chat = ChatCaller(transport, Composer(config.model, config.params), clock)
+    redact = Redactor(config.api_keys)
+
+    def hire(until: Stop, function: StandIn | None, max_retries: int | None) -> Worker:
+        caller: ChatCaller | FunctionCaller = chat
+        if function is not None:
+            caller = FunctionCaller(function.make(Tools(chat, clients.of)), clock)
+        return Worker(
+            caller,
+            rotator,
+            max_retries=config.max_retries if max_retries is None else max_retries,
+            clock=clock,
+            stop=until,
+            redact=redact,
+            note=note,
+            rng=rng,
+        )
+
+    work = hire(stop, function, None)
+    return Crew(work, rotator, transport, clients, threads, tuple(notes), hire)
+
+
+def _keys(config: Config, function: StandIn | None) -> tuple[Secret, ...]:
+    keys = config.api_keys if function is None or function.uses_keys else ()
+    if not keys and function is None:
+        raise ConfigError(
+            "no API key: put it into config.json (api_keys) or OPENAI_API_KEY (for a server "
+            "that checks none, any word will do), or try --simulate"
+        )
+    return keys or (_NO_KEY,)
 
 
 def make_transport(config: Config, note: Callable[[str], None]) -> Transport:

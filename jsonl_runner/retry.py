@@ -139,6 +139,11 @@ def _read_answer(body: bytes) -> Verdict:
         return Verdict(Kind.TRANSIENT, "malformed", f"HTTP 200 with {what}")
     if not isinstance(data, dict):
         return Verdict(Kind.TRANSIENT, "malformed", "HTTP 200 with JSON that is no object")
+    return read_completion(data)
+
+
+def read_completion(data: dict[str, Any]) -> Verdict:
+    """Return what a chat completion means, from its parsed JSON."""
     if data.get("error"):
         return _error_in_200(data["error"])
     choices = data.get("choices")

@@ -1,132 +1,37 @@
-"""The Python facade: `ParallelToolkit` and what goes into it."""
+"""The Python facade: `ParallelToolkit`."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import logging
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import config as settings
+from . import jsontext
+from .aio import each, in_thread, outcome_of, outcomes_of
 from .answering import answer
-from .assembly import StandIn
-from .attempts import Answer, AttemptError, Kind
-from .errors import ConfigError, JsonlRunnerError, RunInterruptedError, RunStoppedError
+from .clock import Stop, SystemClock
+from .errors import ConfigError, InputError, RunInterruptedError, RunStoppedError
 from .merge import merge
-from .prompts import texts_of
-from .records import Record
+from .models import CallFailedError, OpenAIModel, Prompt, holds_texts, record_of, stand_in_of
+from .progress import progress
+from .records import parse_row, to_record
 from .runner import Job, run
-from .summary import Tokens
+from .session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import openai
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
     from .appendfile import FsyncPolicy
-    from .assembly import Function, Tools
-    from .callers import ChatCaller
     from .merge import MergeSummary
-    from .records import Outcome
+    from .records import Outcome, Record
+    from .session import Call
     from .summary import RunSummary
     from .survey import BadRowsPolicy
 
 _Index = TypeVar("_Index", int, str)
-
-
-class _Row(NamedTuple):
-    """What a row's `generate` may use: both have the row's key."""
-
-    call: Callable[[str, str], str]
-    client: Callable[[], openai.OpenAI]
-
-
-_row: ContextVar[_Row] = ContextVar("row")
-
-
-class CallFailedError(JsonlRunnerError):
-    """A single call brought no output.
-
-    Attributes:
-        code: one short word for the reason.
-    """
-
-    exit_code = 1
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-
-
-class Prompt(NamedTuple):
-    """What to do, and what to do it with.
-
-    Attributes:
-        instruction: the system message, or the user's when there is no input.
-        input: the user's message.
-    """
-
-    instruction: str
-    input: str = ""
-
-
-class _ClientOfRow:
-    """`OpenAIModel.client`; no property, since a subclass may set a `client` of its own."""
-
-    @overload
-    def __get__(self, model: None, owner: type) -> _ClientOfRow: ...
-
-    @overload
-    def __get__(self, model: OpenAIModel, owner: type) -> openai.OpenAI: ...
-
-    def __get__(self, model: OpenAIModel | None, owner: type) -> _ClientOfRow | openai.OpenAI:
-        if model is None:
-            return self
-        row = _row.get(None)
-        if row is None:
-            raise ConfigError(
-                "client needs a row's key: use it within generate(), in the thread that called "
-                "it, through ParallelToolkit(..., openai_model=model)"
-            )
-        return row.client()
-
-
-class OpenAIModel:
-    """A model and its request parameters.
-
-    A subclass may override `generate`; what it returns is the row's output, and an exception is
-    retried like the provider's own. `super().generate(...)` in it makes the real call, with a key
-    of the rotator; `self.client` is an `openai.OpenAI` with the same key, address, timeouts and
-    proxy, for calls of other kinds (it tries nothing again by itself: the toolkit does; what such
-    calls cost is not in the summary).
-
-    Args:
-        name: the model's name.
-        params: request parameters (temperature, max_tokens, …).
-    """
-
-    client = _ClientOfRow()
-
-    def __init__(self, name: str, **params: Any) -> None:
-        self.name = name
-        self.params = params
-
-    def generate(self, instruction: str, input: str = "") -> str:  # noqa: A002  # the old name
-        """Make one call and return the model's text.
-
-        Args:
-            instruction: the system message, or the user's when there is no input.
-            input: the user's message.
-
-        Raises:
-            ConfigError: it is not called from within a `ParallelToolkit`.
-            AttemptError: the call did not succeed; the toolkit waits, retries or fails the row.
-        """
-        row = _row.get(None)
-        if row is None:
-            raise ConfigError(
-                "generate() needs a key: use ParallelToolkit(..., openai_model=model).api(prompt)"
-            )
-        return row.call(instruction, input)
 
 
 class ParallelToolkit:
@@ -152,16 +57,19 @@ class ParallelToolkit:
         ConfigError: the configuration is wrong.
     """
 
-    def __init__(  # noqa: PLR0913  # the older toolkit's order of names, and what came since
+    def __init__(  # noqa: PLR0913  # the older toolkits' names, and what came since
         self,
         config_path: str | Path | None = None,
         input_path: str | Path | None = None,
         output_path: str | Path | None = None,
+        *,
         max_retries: int | None = None,
         threads: int | None = None,
+        num_threads: int | None = None,
+        file_count: int | None = None,
         name: str = "ParallelToolkit Progress",
         openai_model: OpenAIModel | None = None,
-        *,
+        log_level: int = logging.WARNING,
         call: Callable[[str, str], str] | None = None,
         bad_rows: BadRowsPolicy = "fail",
         fsync: FsyncPolicy = "group",
@@ -172,18 +80,29 @@ class ParallelToolkit:
         self._input = None if input_path is None else Path(input_path)
         self._output = None if output_path is None else Path(output_path)
         self._name = name
-        self._quiet = quiet
+        self._quiet = quiet or log_level > logging.WARNING
+        self._file_count = file_count
         self._bad_rows = bad_rows
         self._fsync = fsync
         self._redo_changed = redo_changed
         if openai_model is not None:
-            overrides["model"] = openai_model.name
+            if holds_texts(openai_model):
+                raise ConfigError(
+                    "openai_model: its generate() takes no row; give request_openai_api this one, "
+                    "or let it take (instruction, input)"
+                )
+            overrides["model"] = openai_model.model_name
             given = overrides.get("params")
             if given is None or isinstance(given, dict):  # anything else is for `load` to refuse
                 overrides["params"] = {**openai_model.params, **(given or {})}
+        if threads is not None and num_threads is not None:
+            raise ConfigError("threads and num_threads are two names of one thing: give one")
+        threads = num_threads if threads is None else threads
         overrides.update(max_retries=max_retries, threads=threads)
         self.config = settings.load(config_path, overrides)
-        self._function = _function_of(openai_model, call)
+        self._function = stand_in_of(openai_model, call)
+        self._lock = threading.Lock()
+        self._session: Session | None = None
 
     def run(self) -> RunSummary:
         """Do every row of the input that has no output yet.
@@ -192,6 +111,21 @@ class ParallelToolkit:
             JsonlRunnerError: nothing was begun, or the run stopped early (see its `summary`).
             KeyboardInterrupt: Ctrl-C; what was answered is written.
         """
+        return self._run(Stop())
+
+    async def arun(self) -> RunSummary:
+        """Do what `run` does, for a coroutine.
+
+        When its task is cancelled (`task.cancel()`, `asyncio.timeout`), calls under way end, what
+        was answered is written, and the next run goes on there.
+
+        Raises:
+            JsonlRunnerError: as `run`.
+        """
+        stop = Stop()
+        return await in_thread(lambda: self._run(stop), stop)
+
+    def _run(self, stop: Stop) -> RunSummary:
         data, output = self._paths()
         job = Job(
             data,
@@ -203,7 +137,7 @@ class ParallelToolkit:
             quiet=self._quiet,
         )
         try:
-            return run(self.config, job, function=self._function)
+            return run(self.config, job, function=self._function, stop=stop)
         except RunInterruptedError as error:
             raise KeyboardInterrupt(str(error)) from error
 
@@ -226,10 +160,72 @@ class ParallelToolkit:
             RunStoppedError: no key or endpoint can serve.
             KeyboardInterrupt: Ctrl-C.
         """
-        outcome = self._answer([_record("0", prompt)], quiet=True)["0"]
-        if outcome.output is None:
-            raise CallFailedError(outcome.code, outcome.message)
-        return outcome.output
+        return _output(self._asking().ask(record_of(prompt)))
+
+    async def aapi(self, prompt: Prompt) -> str:
+        """Return the model's text for one prompt; as many at the same time as one likes.
+
+        At most `threads` calls are under way at the same time, the others wait their turn. When the
+        task is cancelled, its call is given up: no retry, and the connection ends.
+
+        Raises:
+            CallFailedError, ConfigError, RunStoppedError: as `api`.
+        """
+        return _output(await outcome_of(self._asking().submit(record_of(prompt))))
+
+    async def astream(
+        self,
+        records: Iterable[Any] | AsyncIterable[Any] | Mapping[Any, Prompt],
+    ) -> AsyncIterator[tuple[Any, str | None]]:
+        """Yield `(index, output)` for each record, in the order in which answers come.
+
+        Records are taken as they are needed: at most `threads` are under way or waiting to be
+        taken. When the task is cancelled or the loop is left, the calls under way are given up.
+
+        Args:
+            records: rows as in the JSONL file (dictionaries with index, instruction, input, …),
+                pairs of an index and a `Prompt` (or a text), `Prompt`s alone (the index is then
+                their place), or a mapping of indices to `Prompt`s; from any iterable, asynchronous
+                ones too.
+
+        Yields:
+            The index as it was given, and the text, None where the record failed for good.
+
+        Raises:
+            InputError: one of the records cannot be used.
+            ConfigError, RunStoppedError: as `api`.
+        """
+        session = self._asking()
+        items = records.items() if isinstance(records, Mapping) else records
+
+        async def calls() -> AsyncIterator[tuple[Any, Call]]:
+            place = 0
+            async for item in each(items):
+                index, record = _question(place, item)
+                yield index, session.submit(record)
+                place += 1
+
+        async for index, outcome in outcomes_of(calls(), width=session.threads):
+            yield index, outcome.output
+
+    def close(self) -> None:
+        """Let go of the connections that single calls keep; they end by themselves otherwise."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+    def _asking(self) -> Session:
+        """Return what makes single calls; a new one where the last found no usable key."""
+        with self._lock:
+            if self._session is None or self._session.is_over:
+                shown = progress(self._name, quiet=self._quiet, clock=SystemClock())
+                self._session = Session(
+                    self.config,
+                    function=self._function,
+                    note=lambda text: shown.say(f"note: {text}"),
+                )
+            return self._session
 
     def parallel_api(self, data: Mapping[_Index, Prompt]) -> dict[_Index, str | None]:
         """Return the model's text for each prompt, None where there is none, in the same order.
@@ -240,9 +236,9 @@ class ParallelToolkit:
             KeyboardInterrupt: Ctrl-C; its `__cause__` has the same `answers`.
         """
         # By position: 1 and "1" are two keys of a mapping, and one index.
-        records = [_record(str(place), prompt) for place, prompt in enumerate(data.values())]
+        records = [record_of(prompt, str(place)) for place, prompt in enumerate(data.values())]
         try:
-            outcomes = self._answer(records, quiet=self._quiet)
+            outcomes = self._answer(records)
         except (RunStoppedError, KeyboardInterrupt) as error:
             stopped = error if isinstance(error, RunStoppedError) else error.__cause__
             if isinstance(stopped, RunStoppedError) and stopped.answers is not None:
@@ -251,10 +247,10 @@ class ParallelToolkit:
             raise
         return {index: outcomes[str(place)].output for place, index in enumerate(data)}
 
-    def _answer(self, records: list[Record], *, quiet: bool) -> dict[str, Outcome]:
+    def _answer(self, records: list[Record]) -> dict[str, Outcome]:
         try:
             return answer(
-                self.config, records, function=self._function, name=self._name, quiet=quiet
+                self.config, records, function=self._function, name=self._name, quiet=self._quiet
             )
         except RunInterruptedError as error:
             raise KeyboardInterrupt(str(error)) from error
@@ -265,65 +261,28 @@ class ParallelToolkit:
         return self._input, self._output
 
 
-def _record(index: str, prompt: Prompt) -> Record:
-    return Record(index, prompt.instruction, prompt.input)
+def _output(outcome: Outcome) -> str:
+    if outcome.output is None:
+        raise CallFailedError(outcome.code, outcome.message)
+    return outcome.output
 
 
-def _function_of(
-    model: OpenAIModel | None, call: Callable[[str, str], str] | None
-) -> StandIn | None:
-    """Return what stands in for the provider: the user's function, or an overridden `generate`."""
-    if call is not None:
-        given = call
-        return StandIn(
-            lambda _tools: lambda record, _key: given(*texts_of(record)), uses_keys=False
-        )
-    if model is None or type(model).generate is OpenAIModel.generate:
-        return None
-    overridden = model
-    return StandIn(lambda tools: _generating(overridden, tools))
-
-
-def _generating(model: OpenAIModel, tools: Tools) -> Function:
-    def function(record: Record, key: str) -> Answer:
-        answers: list[Answer] = []
-
-        def call(instruction: str, text: str) -> str:
-            asked = Record(record.index, instruction, text, params=record.params)
-            answers.append(_one_call(tools.chat, asked, key))
-            return answers[-1].text or ""
-
-        token = _row.set(_Row(call, lambda: tools.client(key)))
+def _question(place: int, item: Any) -> tuple[Any, Record]:
+    """Return index and Record of what `astream` was given at a place."""
+    if isinstance(item, Prompt):
+        return place, record_of(item)
+    if isinstance(item, tuple) and len(item) == 2:
+        index, asked = item
+        if isinstance(asked, str):
+            return index, record_of(Prompt(asked))
+        if isinstance(asked, Prompt):
+            return index, record_of(asked)
+    if isinstance(item, Mapping):
         try:
-            output = model.generate(*texts_of(record))
-        finally:
-            _row.reset(token)
-        if not answers:
-            return Answer(output, None, None, None)
-        return answers[-1]._replace(text=output, usage=_usage_of(answers))
-
-    return function
-
-
-def _one_call(chat: ChatCaller, record: Record, key: str) -> Answer:
-    while True:
-        request = chat.prepare(record)
-        verdict = chat.attempt(record, request, key)
-        if verdict.kind is Kind.OK and verdict.answer is not None:
-            return verdict.answer
-        if verdict.kind is not Kind.REFUSED_PARAM or not chat.correct(request, verdict)[0]:
-            raise AttemptError(verdict)
-
-
-def _usage_of(answers: list[Answer]) -> dict[str, Any] | None:
-    """Return what several calls for one row used together."""
-    if len(answers) == 1:
-        return answers[0].usage
-    tokens = Tokens()
-    for answer_ in answers:
-        tokens.add(answer_.usage)
-    return {
-        "prompt_tokens": tokens.prompt,
-        "completion_tokens": tokens.completion,
-        "total_tokens": tokens.total,
-    }
+            return item.get("index"), to_record(parse_row(jsontext.dump(dict(item))))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"records[{place}]: {error}") from None
+    raise InputError(
+        f"records[{place}]: must be a row (a dictionary with index and instruction), a Prompt or "
+        f"(index, Prompt), not {type(item).__name__}"
+    )

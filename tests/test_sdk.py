@@ -34,7 +34,7 @@ class Asking(OpenAIModel):
 
     def generate(self, instruction: str, input: str = "") -> str:  # noqa: A002
         answer = self.client.chat.completions.create(
-            model=self.name,
+            model=self.model_name or MODEL,
             messages=[
                 {"role": "system", "content": instruction},
                 {"role": "user", "content": input},

@@ -20,7 +20,7 @@ from support import KEYS
 from jsonl_runner.assembly import make_transport
 from jsonl_runner.config import load
 from jsonl_runner.errors import ConfigError, TransportError
-from jsonl_runner.simulator import Simulator, answer_text
+from jsonl_runner.simulator import Simulator, SimulatorSettings, answer_text
 from jsonl_runner.transport.base import MAX_REPLY_BYTES, TransportSettings
 from jsonl_runner.transport.curl import CurlTransport
 from jsonl_runner.transport.sdk import OpenAITransport
@@ -354,6 +354,33 @@ def test_an_abort_ends_hanging_calls(dial: Open, simulator: Simulator, *, warm: 
         assert time.monotonic() - asked < 1
     assert failure(transport).code == "aborted"
     assert simulator.journal.count(fault="hang") == 8
+
+
+def test_one_threads_call_is_ended(dial: Open, simulator: Simulator) -> None:
+    """The others' go on, and the thread itself may call again."""
+    transport = dial(simulator.base_url, timeout_s=5)
+    idents: list[int] = []
+
+    def hang() -> str:
+        idents.append(threading.get_ident())
+        found = failure(transport, "[[fault:hang]]").code
+        assert transport.post(CHAT, body("hello"), KEYS[0]).status == 200
+        return found
+
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        ended = one.submit(hang)
+        while simulator.journal.count(fault="hang") < 1:
+            time.sleep(0.01)
+        simulator.settings = SimulatorSettings(latency_s=0.3)
+        goes_on = other.submit(transport.post, CHAT, body("slow"), KEYS[0])
+        while simulator.journal.max_in_flight < 2:
+            time.sleep(0.01)
+        asked = time.monotonic()
+        transport.hang_up(idents[0])
+        transport.hang_up(threading.get_ident())
+        assert ended.result(5) != "timeout"
+        assert time.monotonic() - asked < 1
+        assert goes_on.result(5).status == 200
 
 
 def test_an_abort_ends_a_call_that_is_still_connecting(dial: Open) -> None:

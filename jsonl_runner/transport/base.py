@@ -60,5 +60,11 @@ class Transport(Protocol):
     def abort(self) -> None:
         """End every call under way, and every later one, at once."""
 
+    def hang_up(self, thread: int) -> None:
+        """End the call that a thread (its `threading.get_ident()`) is making, if it makes one.
+
+        One that begins at this very moment may go on.
+        """
+
     def close(self) -> None:
         """Let go of what is shared; each thread's connection closes with the thread."""

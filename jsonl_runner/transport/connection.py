@@ -53,6 +53,7 @@ class Watch:
         "fault",
         "refused",
         "running",
+        "thread",
     )
 
     def __init__(self, dog: Watchdog) -> None:
@@ -65,6 +66,7 @@ class Watch:
         self._checked_size = 0
         self._ended_at = 0.0
         self._is_kept = False
+        self.thread = threading.get_ident()
         self.running = False
         self.fault: Fault | None = None
         #: Whether the call under way was denied a second connection.
@@ -198,6 +200,12 @@ class Watchdog:
         self.aborted = True
         for watch in self._snapshot():
             if watch.running:
+                watch.end_call(_ABORTED)
+
+    def hang_up(self, thread: int) -> None:
+        """End the call that a thread is making."""
+        for watch in self._snapshot():
+            if watch.running and watch.thread == thread:
                 watch.end_call(_ABORTED)
 
     def close(self) -> None:

@@ -62,6 +62,10 @@ class CurlTransport:
         """End every call under way, and every later one, at once."""
         self._watchdog.abort()
 
+    def hang_up(self, thread: int) -> None:
+        """End the call that a thread is making."""
+        self._watchdog.hang_up(thread)
+
     def close(self) -> None:
         """Stop the watchdog; each thread's connection closes with the thread."""
         self._watchdog.close()

@@ -50,6 +50,11 @@ class ClientsOnDemand:
                 clients = self._clients or self._make()
         return clients.of(key)
 
+    def hang_up(self, thread: int) -> None:
+        """End the call that a thread is making."""
+        if self._clients is not None:
+            self._clients.hang_up(thread)
+
     def close(self) -> None:
         """Close the connections."""
         if self._clients is not None:

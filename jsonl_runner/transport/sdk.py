@@ -83,6 +83,10 @@ class Clients:
         """End every call under way, and every later one, at once."""
         self._lines.abort()
 
+    def hang_up(self, thread: int) -> None:
+        """End the call that a thread is making."""
+        self._lines.hang_up(thread)
+
     def close(self) -> None:
         """Close the connections."""
         self._lines.close()
@@ -174,6 +178,10 @@ class OpenAITransport:
     def abort(self) -> None:
         """End every call under way, and every later one, at once."""
         self.clients.abort()
+
+    def hang_up(self, thread: int) -> None:
+        """End the call that a thread is making."""
+        self.clients.hang_up(thread)
 
     def close(self) -> None:
         """Close the connections."""

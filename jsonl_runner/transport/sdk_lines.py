@@ -98,6 +98,12 @@ class Lines(httpx2.BaseTransport):
         for thread in self._snapshot():
             thread.line.end()
 
+    def hang_up(self, thread: int) -> None:
+        """End the call that a thread is making."""
+        for found in self._snapshot():
+            if found.ident == thread and found.line.running:
+                found.line.end()
+
     def close(self) -> None:
         """Close every connection; calls under way, in threads left behind, end."""
         self._is_over = True
@@ -133,9 +139,10 @@ class Lines(httpx2.BaseTransport):
 class _Thread:
     """What one thread has; its connection closes with it."""
 
-    __slots__ = ("__weakref__", "line", "pool")
+    __slots__ = ("__weakref__", "ident", "line", "pool")
 
     def __init__(self, line: Line, pool: httpcore2.ConnectionPool) -> None:
+        self.ident = threading.get_ident()
         self.line = line
         self.pool = pool
 
