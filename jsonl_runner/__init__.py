@@ -10,6 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .compat import (
+        APIKeyManager,
+        get_completion_list,
+        multi_process_one,
+        multi_thread_run,
+        request_openai_api,
+    )
     from .config import Config
     from .errors import (
         BadRowsError,
@@ -24,16 +31,31 @@ if TYPE_CHECKING:
         WrongEndpointError,
     )
     from .merge import MergeSummary
+    from .models import (
+        CallFailedError,
+        Gpt4,
+        Gpt35Turbo,
+        Gpt35Turbo0613,
+        Gpt35Turbo16K,
+        OpenAIModel,
+        Prompt,
+    )
     from .summary import RunSummary
-    from .toolkit import CallFailedError, OpenAIModel, ParallelToolkit, Prompt
+    from .tokens import num_tokens_from_string, split_string_by_tokens
+    from .toolkit import ParallelToolkit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "APIKeyManager",
     "BadRowsError",
     "CallFailedError",
     "Config",
     "ConfigError",
+    "Gpt4",
+    "Gpt35Turbo",
+    "Gpt35Turbo0613",
+    "Gpt35Turbo16K",
     "InputError",
     "JsonlRunnerError",
     "LedgerError",
@@ -48,16 +70,33 @@ __all__ = [
     "RunSummary",
     "WrongEndpointError",
     "__version__",
+    "get_completion_list",
+    "multi_process_one",
+    "multi_thread_run",
+    "num_tokens_from_string",
+    "request_openai_api",
+    "split_string_by_tokens",
 ]
 
 _HOMES = {
     "Config": "config",
     "MergeSummary": "merge",
     "RunSummary": "summary",
-    "CallFailedError": "toolkit",
-    "OpenAIModel": "toolkit",
     "ParallelToolkit": "toolkit",
-    "Prompt": "toolkit",
+    "num_tokens_from_string": "tokens",
+    "split_string_by_tokens": "tokens",
+    "CallFailedError": "models",
+    "Gpt35Turbo": "models",
+    "Gpt35Turbo0613": "models",
+    "Gpt35Turbo16K": "models",
+    "Gpt4": "models",
+    "OpenAIModel": "models",
+    "Prompt": "models",
+    "APIKeyManager": "compat",
+    "get_completion_list": "compat",
+    "multi_process_one": "compat",
+    "multi_thread_run": "compat",
+    "request_openai_api": "compat",
 }
 
 

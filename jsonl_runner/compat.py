@@ -11,22 +11,25 @@ import inspect
 import threading
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO, cast
 
 from . import config as settings
 from .aio import in_thread
 from .answering import answer
 from .clock import Stop, SystemClock
-from .errors import ConfigError, RunStoppedError
+from .errors import ConfigError, RunInterruptedError, RunStoppedError
+from .folder import Steps
 from .models import OpenAIModel, Prompt, asking, holds_texts, record_of, stand_in_of
 from .progress import progress
 from .secret import without_login
-from .session import Call, Session, current
+from .session import Call, Session, current, missed
+from .steps import Folder, run_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .records import Outcome
+    from .summary import RunSummary
 
 
 class APIKeyManager:
@@ -180,6 +183,44 @@ def multi_process_one(
     return answers
 
 
+def multi_thread_run(  # noqa: PLR0913  # the older form
+    config_path: str | Path | None,
+    input_path: str | Path,
+    file_count: int | None,
+    output_path: str | Path,
+    process_input: Callable[[TextIO], Any],
+    process_output: Callable[[Any, str], object],
+    process_data: Callable[[Any], Any],
+    num_threads: int | None = None,
+    name: str = "Progress",
+) -> RunSummary:
+    """Do a folder of files through three functions: `ParallelToolkit` without a class.
+
+    Args:
+        config_path: a JSON or YAML file; None takes `config.json` in the current folder if it is
+            there, and the environment.
+        input_path: the input folder.
+        file_count: at most so many of the files that have no output; None: all.
+        output_path: the output folder.
+        process_input, process_output, process_data: see `ParallelToolkit`.
+        num_threads: files at the same time; None: as configured (keys x 16).
+        name: stands before the progress bar.
+
+    Returns:
+        What was done, counted in files.
+
+    Raises:
+        JsonlRunnerError, KeyboardInterrupt: as `ParallelToolkit.run`.
+    """
+    config = settings.load(config_path, {"threads": num_threads})
+    folder = Folder(Path(input_path), Path(output_path), file_count, name)
+    steps = Steps(process_input, process_data, process_output)
+    try:
+        return run_steps(config, folder, steps, stop=Stop())
+    except RunInterruptedError as error:
+        raise KeyboardInterrupt(str(error)) from error
+
+
 async def get_completion_list(
     contents: Sequence[str | Prompt],
     max_parallel_calls: int = 16,
@@ -278,7 +319,12 @@ def _session(keys: Sequence[str] | None, config_path: str | Path | None) -> Sess
 
 
 def _text(outcome: Outcome) -> str | None:
-    return None if outcome.output is None else outcome.output.strip()
+    if outcome.output is not None:
+        return outcome.output.strip()
+    in_this_file = missed.get()
+    if in_this_file is not None:
+        in_this_file.append(outcome)
+    return None
 
 
 def _came(call: Call) -> str | None:

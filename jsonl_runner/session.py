@@ -37,6 +37,8 @@ _LOOK_S = 0.5
 
 #: The session that single calls in this context belong to, such as those of a folder's files.
 current: ContextVar[Session | None] = ContextVar("session", default=None)
+#: Calls of this context that came to nothing, and whose maker goes on with None.
+missed: ContextVar[list[Outcome] | None] = ContextVar("missed", default=None)
 
 
 class Call:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from . import config as settings
 from . import jsontext
@@ -14,12 +14,14 @@ from .aio import each, in_thread, outcome_of, outcomes_of
 from .answering import answer
 from .clock import Stop, SystemClock
 from .errors import ConfigError, InputError, RunInterruptedError, RunStoppedError
+from .folder import Steps
 from .merge import merge
 from .models import CallFailedError, OpenAIModel, Prompt, holds_texts, record_of, stand_in_of
 from .progress import progress
 from .records import parse_row, to_record
 from .runner import Job, run
 from .session import Session
+from .steps import Folder, ask, read_text, run_steps, write_result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -104,8 +106,60 @@ class ParallelToolkit:
         self._lock = threading.Lock()
         self._session: Session | None = None
 
+    @staticmethod
+    def process_input(file: TextIO) -> Any:
+        """Return the data of one file of a folder; may be overridden.
+
+        Args:
+            file: opened for reading, as UTF-8 text.
+
+        Returns:
+            What `process_data` takes; here the file's text.
+        """
+        return read_text(file)
+
+    @staticmethod
+    def process_data(data: Any) -> Any:
+        """Return what is to be written for one file of a folder; may be overridden.
+
+        Single calls (`request_openai_api`, `multi_process_one`) in it take the keys of this run.
+
+        Args:
+            data: what `process_input` returned.
+
+        Returns:
+            What `process_output` takes; here the model's answer to the data, which must be a text.
+
+        Raises:
+            CallFailedError: there is no answer. Any exception fails this file alone; the next run
+                tries it again.
+        """
+        return ask(data)
+
+    @staticmethod
+    def process_output(data: Any, output_file_without_ext: str) -> None:
+        """Write the result of one file of a folder; may be overridden.
+
+        The path leads to a place of its own: what is written there comes to its place in the output
+        folder when it is whole.
+
+        Args:
+            data: what `process_data` returned; here a text is written as `.txt`, all else as
+                `.json`.
+            output_file_without_ext: where to write, but for an extension (`.json`).
+        """
+        write_result(data, output_file_without_ext)
+
     def run(self) -> RunSummary:
-        """Do every row of the input that has no output yet.
+        """Do what has no output yet: every row of the input file, or every file of the folder.
+
+        It is a folder's run where `input_path` is a folder, or where one of `process_input`,
+        `process_data` and `process_output` is overridden: the files below it are done in parallel,
+        each through these three, and the output folder gets the same tree. A file is done when its
+        output is there, whatever its extension; an exception fails one file alone.
+
+        Returns:
+            What was done, counted in rows or in files.
 
         Raises:
             JsonlRunnerError: nothing was begun, or the run stopped early (see its `summary`).
@@ -127,6 +181,23 @@ class ParallelToolkit:
 
     def _run(self, stop: Stop) -> RunSummary:
         data, output = self._paths()
+        try:
+            if self._has_steps() or data.is_dir():
+                asks = type(self).process_data is ParallelToolkit.process_data
+                folder = Folder(data, output, self._file_count, self._name, self._quiet, asks)
+                steps = Steps(self.process_input, self.process_data, self.process_output)
+                return run_steps(self.config, folder, steps, stop=stop, function=self._function)
+            return self._run_rows(data, output, stop)
+        except RunInterruptedError as error:
+            raise KeyboardInterrupt(str(error)) from error
+
+    def _has_steps(self) -> bool:
+        return any(
+            getattr(type(self), name) is not getattr(ParallelToolkit, name)
+            for name in ("process_input", "process_data", "process_output")
+        )
+
+    def _run_rows(self, data: Path, output: Path, stop: Stop) -> RunSummary:
         job = Job(
             data,
             output,
@@ -136,10 +207,7 @@ class ParallelToolkit:
             name=self._name,
             quiet=self._quiet,
         )
-        try:
-            return run(self.config, job, function=self._function, stop=stop)
-        except RunInterruptedError as error:
-            raise KeyboardInterrupt(str(error)) from error
+        return run(self.config, job, function=self._function, stop=stop)
 
     def merge(self, target: str | Path, *, keep_null: bool = False) -> MergeSummary:
         """Write input and outputs as a JSON array of training rows; see `merge.merge`.

@@ -8,10 +8,15 @@ import sys
 import jsonl_runner
 
 PUBLIC = [
+    "APIKeyManager",
     "BadRowsError",
     "CallFailedError",
     "Config",
     "ConfigError",
+    "Gpt35Turbo",
+    "Gpt35Turbo0613",
+    "Gpt35Turbo16K",
+    "Gpt4",
     "InputError",
     "JsonlRunnerError",
     "LedgerError",
@@ -26,6 +31,12 @@ PUBLIC = [
     "RunSummary",
     "WrongEndpointError",
     "__version__",
+    "get_completion_list",
+    "multi_process_one",
+    "multi_thread_run",
+    "num_tokens_from_string",
+    "request_openai_api",
+    "split_string_by_tokens",
 ]
 
 
