@@ -16,6 +16,7 @@ from .keys import keys
 from .options import Suggesting, console
 from .run import run
 from .simulate import simulate
+from .tokens import tokens
 
 #: The shells' 128 + SIGPIPE, and EX_SOFTWARE of sysexits.h: neither says "some rows are null".
 _EXIT_PIPE, _EXIT_DEFECT = 141, 70
@@ -42,7 +43,7 @@ def cli() -> None:
     """
 
 
-for command in (run, merge, status, validate, compact, keys, simulate):
+for command in (run, merge, status, validate, compact, keys, tokens, simulate):
     cli.add_command(command)
 
 
