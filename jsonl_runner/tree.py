@@ -177,6 +177,8 @@ class Staging:
         self._work = work
         self._lock = threading.Lock()
         self._closed = False
+        #: Each thread's empty Room, kept for its next file: folders are dear to make and remove.
+        self._own = threading.local()
         self._recover()
 
     def _recover(self) -> None:
@@ -196,25 +198,40 @@ class Staging:
         """Let nothing more get to its place: threads that were left behind may still be at work."""
         with self._lock:
             self._closed = True
+        for left in self._work.glob(f"*{_PART}"):
+            shutil.rmtree(left, ignore_errors=True)
 
     @contextlib.contextmanager
     def room(self, folder: str) -> Iterator[Room]:
         """Yield a private folder in which the output for a mirrored folder can be made.
 
-        It is removed at the end, with all in it that was not placed.
+        What is in it at the end and was not placed is removed.
 
         Raises:
             OSError: it cannot be made.
         """
-        root = Path(tempfile.mkdtemp(_PART, "", self._work))
+        room: Room | None = getattr(self._own, "room", None)
+        if room is None or room.mirrored != folder:
+            if room is not None:
+                shutil.rmtree(room.root, ignore_errors=True)
+            room = self._own.room = self._new_room(folder)
+        room.is_clean = False
         try:
-            made = root / folder
-            made.mkdir(parents=True, exist_ok=True)
-            yield Room(self, root, made)
+            yield room
         finally:
-            shutil.rmtree(root, ignore_errors=True)
+            if not room.is_clean:
+                self._own.room = None
+                shutil.rmtree(room.root, ignore_errors=True)
 
-    def place(self, root: Path, files: list[str]) -> bool:
+    def _new_room(self, folder: str) -> Room:
+        with self._lock:
+            if self._closed:
+                raise FileNotFoundError(errno.ENOENT, "the run is over", str(self._work))
+            root = Path(tempfile.mkdtemp(_PART, "", self._work))
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        return Room(self, root, folder)
+
+    def place(self, room: Room, files: list[str]) -> bool:
         """Move files from a private folder to their places; return whether it was done.
 
         Not done is it after `close`. Until it has returned, none or some of the files are at their
@@ -224,7 +241,14 @@ class Staging:
             OSError: they could not all be moved.
         """
         for name in files:
-            _sync(root / name)
+            _sync(room.root / name)
+        if len(files) == 1:  # one move is whole by itself
+            with self._lock:
+                if not self._closed:
+                    self._move(room.root, files)
+                    room.is_clean = True
+            return room.is_clean
+        for name in files:  # nothing may stand in the way once it counts as whole
             place = self._target / name
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.is_dir():
@@ -232,41 +256,42 @@ class Staging:
         with self._lock:
             if self._closed:
                 return False
-            whole = root.with_suffix(_WHOLE)
-            root.rename(whole)
+            whole = room.root.with_suffix(_WHOLE)
+            room.root.rename(whole)
             self._move(whole, files)
         shutil.rmtree(whole, ignore_errors=True)
         return True
 
-    def _move(self, whole: Path, files: list[str]) -> None:
+    def _move(self, root: Path, files: list[str]) -> None:
         for name in files:
-            place = self._target / name
-            place.parent.mkdir(parents=True, exist_ok=True)
+            made, place = os.path.join(root, name), os.path.join(self._target, name)  # noqa: PTH118
             try:
-                (whole / name).replace(place)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                # A linked folder on another disk.
-                with (whole / name).open("rb") as made, replacing(place) as stream:
-                    shutil.copyfileobj(made, stream)
+                _replace(made, place)
+            except FileNotFoundError:
+                Path(place).parent.mkdir(parents=True, exist_ok=True)
+                _replace(made, place)
 
 
 class Room:
     """A private folder in which one output is made.
 
     Attributes:
-        folder: where to make it.
+        root: the folder that mirrors the output folder.
+        mirrored: path of the folder in it that the output is for.
+        folder: that folder itself: where to make the output.
+        is_clean: whether nothing is in it.
     """
 
-    def __init__(self, staging: Staging, root: Path, folder: Path) -> None:
+    def __init__(self, staging: Staging, root: Path, mirrored: str) -> None:
         self._staging = staging
-        self._root = root
-        self.folder = folder
+        self.root = root
+        self.mirrored = mirrored
+        self.folder = root / mirrored
+        self.is_clean = False
 
     def names(self) -> list[str]:
         """Return the paths of the files made so far, from the output folder on."""
-        return _files_below(self._root)
+        return _files_below(self.root)
 
     def place(self, is_output: Callable[[str], bool] = bool) -> bool:
         """Move all files in it to their places; see `Staging.place`.
@@ -278,7 +303,19 @@ class Room:
         Raises:
             OSError: they could not all be moved.
         """
-        return self._staging.place(self._root, sorted(self.names(), key=is_output))
+        return self._staging.place(self, sorted(self.names(), key=is_output))
+
+
+def _replace(made: str, place: str) -> None:
+    try:
+        os.replace(made, place)  # noqa: PTH105  # pathlib costs as much as the move
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A linked folder on another disk.
+        with Path(made).open("rb") as source, replacing(Path(place)) as stream:
+            shutil.copyfileobj(source, stream)
+        Path(made).unlink()
 
 
 def _files_below(root: Path) -> list[str]:
