@@ -39,11 +39,11 @@ FLOORS = [
     },
     {"config", "prompts", "reader", "summary", "retry", "breaker", "key", "tree"},
     {"ledger", "calllog", "keys", "survey", "transport"},
-    {"worker", "callers", "progress", "guards", "merge", "compact", "status"},
+    {"worker", "callers", "progress", "guards", "merge", "compact", "status", "joining"},
     {"engines"},
     {"assembly"},
     {"runner", "answering", "keycheck", "session", "models", "folder"},
-    {"aio", "steps"},
+    {"aio", "steps", "texts"},
     {"toolkit", "compat"},
     {"cli"},
 ]

@@ -12,6 +12,7 @@ import click
 from .. import __version__
 from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError, RunInterruptedError
 from .data import compact, merge, status, validate
+from .files import files
 from .keys import keys
 from .options import Suggesting, console
 from .run import run
@@ -43,7 +44,7 @@ def cli() -> None:
     """
 
 
-for command in (run, merge, status, validate, compact, keys, tokens, simulate):
+for command in (run, files, merge, status, validate, compact, keys, tokens, simulate):
     cli.add_command(command)
 
 

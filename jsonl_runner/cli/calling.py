@@ -1,0 +1,138 @@
+"""What the commands share that make calls: their options, the simulator, a word on the settings."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..errors import ConfigError
+from .options import console, load_config, place_of, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ..config import Config
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+#: Keys of the simulator that `--simulate` starts.
+_SIMULATED_KEYS = ("sk-simulated-0001", "sk-simulated-0002", "sk-simulated-0003")
+#: Stands before the model's name in the call log of a simulated run.
+_SIMULATED_MODEL = "simulated-"
+#: Seconds an answer of that simulator takes: long enough to see the bar move.
+_SIMULATED_LATENCY_S = 0.05
+
+
+def call_options(command: _Command) -> _Command:
+    """Add the options that say how calls are made; collected by `config_of`."""
+    for option in (
+        click.option("--timeout", type=float, help="Seconds for one call.  [default: 300]"),
+        click.option("--max-retries", type=int, help="Tries after the first.  [default: 5]"),
+        click.option("--threads", type=int, help="Calls at the same time.  [default: keys x 16]"),
+        click.option(
+            "--param",
+            "params",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Any other request parameter; the value is JSON or a text. May be repeated.",
+        ),
+        click.option("--max-tokens", type=int, help="Longest answer, in tokens."),
+        click.option("--temperature", type=float, help="Sampling temperature."),
+    ):
+        command = option(command)
+    return command
+
+
+simulate_option = click.option(
+    "--simulate", is_flag=True, help="Use a built-in server; the answers are not real."
+)
+
+
+@contextlib.contextmanager
+def config_of(options: dict[str, Any], ledger: Path, output: Path) -> Iterator[Config]:
+    """Yield the settings in force; with `--simulate` they lead to a server that runs meanwhile.
+
+    Args:
+        options: those of `config_options`, `call_options` and `simulate_option`.
+        ledger: where answers will be kept.
+        output: what messages call it.
+
+    Raises:
+        ConfigError: they are wrong, or would mix real and simulated answers.
+    """
+    simulate = options["simulate"]
+    overrides = _overrides(options)
+    _refuse_mixing(ledger, output, simulate=simulate)
+    with contextlib.ExitStack() as stack:
+        if simulate:
+            overrides.update(stack.enter_context(_simulated()))
+        config = load_config(options["config_path"], overrides)
+        if simulate:  # so that the call log tells these answers from real ones
+            config = replace(config, model=_SIMULATED_MODEL + config.model)
+        if console.verbose:
+            _describe(config)
+        yield config
+
+
+def model_of(config: Config) -> str:
+    """Return the model that was asked for, simulated or not."""
+    return config.model.removeprefix(_SIMULATED_MODEL)
+
+
+def _overrides(options: dict[str, Any]) -> dict[str, Any]:
+    from ..config import parse_value  # noqa: PLC0415  # --help need not wait for it
+
+    names = ("model", "api_base", "proxy", "transport", "threads", "max_retries", "timeout")
+    overrides = {name: options[name] for name in names}
+    params: dict[str, Any] = {}
+    for text in options["params"]:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
+        params[name] = parse_value(value)
+    for name in ("temperature", "max_tokens"):
+        if options[name] is not None:
+            params[name] = options[name]
+    overrides["params"] = params
+    return overrides
+
+
+@contextlib.contextmanager
+def _simulated() -> Iterator[dict[str, Any]]:
+    """Start the built-in simulator; yield the settings that lead to it."""
+    from ..simulator import Simulator, SimulatorSettings  # noqa: PLC0415
+
+    settings = SimulatorSettings(keys=_SIMULATED_KEYS, latency_s=_SIMULATED_LATENCY_S)
+    say("--simulate: a built-in server answers; the answers are NOT real and nothing is paid")
+    with Simulator(settings, keep_journal=False) as simulator:
+        yield {"api_base": simulator.base_url, "api_keys": list(_SIMULATED_KEYS), "proxy": ""}
+
+
+def _refuse_mixing(ledger: Path, output: Path, *, simulate: bool) -> None:
+    """Keep invented answers out of a real ledger, and real ones out of an invented one.
+
+    Raises:
+        ConfigError: the ledger holds the other kind.
+    """
+    from ..calllog import read  # noqa: PLC0415
+
+    for entry in itertools.islice(read(ledger), 1):
+        if simulate != str(entry.get("model") or "").startswith(_SIMULATED_MODEL):
+            kind = "real" if simulate else "simulated"
+            raise ConfigError(f"{output} holds {kind} answers: remove it or name another output")
+
+
+def _describe(config: Config) -> None:
+    from ..transport.surroundings import trusted_certificates  # noqa: PLC0415
+
+    labels = ", ".join(key.label for key in config.api_keys[:10])
+    more = f" and {len(config.api_keys) - 10} more" if len(config.api_keys) > 10 else ""
+    say(f"model {config.model} at {place_of(config)}; keys {labels or 'none'}{more}")
+    say(f"parameters {dict(config.params)}; retries {config.max_retries}; threads {config.threads}")
+    if config.api_base.startswith("https:"):
+        say(f"trusted certificates: {trusted_certificates()}")
