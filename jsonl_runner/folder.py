@@ -32,7 +32,7 @@ from .summary import RunSummary
 from .tree import Staging, folders_of, is_full, names_in, shown, work_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from .clock import Stop
@@ -122,26 +122,7 @@ def run_folder(
         summary.tokens = calls.tokens
     started = clock.now()
     try:
-        with work_folder(job.target) as work:
-            staging = Staging(job.target, work)
-            todo = _todo(job, found, summary)
-            for note in summary.notes:
-                shown_on.say(f"note: {note}")
-            if todo:
-                worker = _Worker(job.source, steps, staging, stop, Redactor(config.api_keys))
-                threads = min(job.threads, len(todo))
-                engine = LocalEngine(worker, threads=threads, stop=stop, stack_bytes=_STACK_BYTES)
-                # Twenty bad files must not stand in the way of the rest for ever.
-                first_run = not summary.skipped
-                guards = Guards(
-                    config, clock, stop, shown_on.say, note=shown_on.say, first_run=first_run
-                )
-                try:
-                    _lead(engine, _records(todo), stop, clock, summary, guards, shown_on, view)
-                finally:
-                    staging.close()
-                    shown_on.close(summary, view())
-        _raise_reason(stop, summary)
+        _Run(config, stop, clock, summary, shown_on, view).do(job, steps, found)
     except JsonlRunnerError as error:
         if summary.rows is not None:  # else nothing was begun
             summary.stop(error)
@@ -152,13 +133,6 @@ def run_folder(
         if calls is not None:
             summary.cost, summary.retried = calls.cost, calls.retried
     return summary
-
-
-def _raise_reason(stop: Stop, summary: RunSummary) -> None:
-    """Raise why the run was stopped, unless it was only interrupted when all was done."""
-    reason = stop.reason
-    if reason is not None and not (summary.left == 0 and isinstance(reason, RunInterruptedError)):
-        raise reason
 
 
 def _refuse_collisions(found: list[tuple[str, list[str]]]) -> None:
@@ -202,37 +176,77 @@ def _todo(job: FolderJob, found: list[tuple[str, list[str]]], summary: RunSummar
     return todo
 
 
-def _records(todo: list[str]) -> Iterator[Record]:
-    """Yield a Record for each file: what it is called, and its real path as the input."""
-    return (Record(shown(name), input=name) for name in todo)
+@dataclass(frozen=True)
+class _Run:
+    """What the thread that leads a run has at hand."""
 
+    config: Config
+    stop: Stop
+    clock: Clock
+    summary: RunSummary
+    shown_on: Progress
+    view: Callable[[], KeysView]
 
-def _lead(
-    engine: LocalEngine,
-    records: Iterator[Record],
-    stop: Stop,
-    clock: Clock,
-    summary: RunSummary,
-    guards: Guards,
-    shown_on: Progress,
-    view: Callable[[], KeysView],
-) -> None:
-    """Count what comes, and show it. That nothing moves is for the maker of the calls to notice."""
-    looked_at = float("-inf")
-    told = False
-    with stopping(stop), contextlib.closing(engine.outcomes(records)) as groups:
-        for group in groups:
-            if group:
-                summary.add(group)
-                guards.counted(summary)
-            now = clock.now()
-            if now - looked_at < TICK_S:
-                continue
-            looked_at = now
-            shown_on.show(summary, view())
-            if not told and isinstance(stop.reason, RunInterruptedError) and not engine.idle:
-                told = True
-                shown_on.say("stopping: files that were begun may finish; Ctrl-C again ends now")
+    def do(self, job: FolderJob, steps: Steps, found: list[tuple[str, list[str]]]) -> None:
+        """Do the files of an input folder that have no output.
+
+        Raises:
+            JsonlRunnerError: the output folder cannot be used, or the run was stopped.
+        """
+        with work_folder(job.target) as work:
+            staging = Staging(job.target, work)
+            todo = _todo(job, found, self.summary)
+            for note in self.summary.notes:
+                self.shown_on.say(f"note: {note}")
+            redact = Redactor(self.config.api_keys)
+            worker = _Worker(job.source, steps, staging, self.stop, redact)
+            try:
+                if todo:
+                    self._lead(worker, todo, job.threads)
+            finally:
+                staging.close()
+        reason = self.stop.reason
+        is_complete = self.summary.left == 0
+        if reason is not None and not (is_complete and isinstance(reason, RunInterruptedError)):
+            raise reason
+
+    def _lead(self, worker: _Worker, todo: list[str], threads: int) -> None:
+        """Have all files done; return when they are, or the run is stopped.
+
+        That nothing moves is for the maker of the calls to notice.
+        """
+        # The index is what the file is called, the input its real path.
+        records = (Record(shown(name), input=name) for name in todo)
+        threads = min(threads, len(todo))
+        engine = LocalEngine(worker, threads=threads, stop=self.stop, stack_bytes=_STACK_BYTES)
+        guards = Guards(
+            self.config,
+            self.clock,
+            self.stop,
+            self.shown_on.say,
+            note=self.shown_on.say,
+            first_run=not self.summary.skipped,
+        )
+        looked_at = float("-inf")
+        told = False
+        try:
+            with stopping(self.stop), contextlib.closing(engine.outcomes(records)) as groups:
+                for group in groups:
+                    if group:
+                        self.summary.add(group)
+                        guards.counted(self.summary)
+                    now = self.clock.now()
+                    if now - looked_at < TICK_S:
+                        continue
+                    looked_at = now
+                    self.shown_on.show(self.summary, self.view())
+                    if not told and isinstance(self.stop.reason, RunInterruptedError):
+                        told = True
+                        self.shown_on.say(
+                            "stopping: files that were begun may finish; Ctrl-C again ends now"
+                        )
+        finally:
+            self.shown_on.close(self.summary, self.view())
 
 
 class _Worker:
@@ -319,7 +333,11 @@ class _Worker:
                 )
             )
             return None
-        return self._failed(record, type(error).__name__, str(error))
+        code, message = type(error).__name__, str(error)
+        if isinstance(error, JsonlRunnerError):  # one of ours may have a better word
+            code = getattr(error, "code", code)
+            message = message.removeprefix(f"{code}: ")
+        return self._failed(record, code, message)
 
     def _failed(self, record: Record, code: str, message: str) -> Outcome:
         message = " ".join(self._redact(message).split()) or "no message"
