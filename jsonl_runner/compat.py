@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class APIKeyManager:
     """The process-wide rotator: made once, used by every single call that names no other.
 
-    The first one that is made stays; a later one with the same settings is the same object.
+    The first one that is made stays, until it is closed; a later one with the same settings is the
+    same object.
 
     Args:
         api_keys: a list of keys, or the path of a configuration file.
@@ -78,7 +79,8 @@ class APIKeyManager:
                 manager._session = None
                 cls._open(manager)  # no key: better now than at the first call
                 cls._managers[name] = manager
-                cls._first = cls._first or manager
+                if cls._first is None:
+                    cls._first = manager
             return cast("Self", manager)
 
     @property
@@ -96,7 +98,18 @@ class APIKeyManager:
             )
         return manager._session
 
-    def __len__(self) -> int:
+    def close(self) -> None:
+        """Forget it: the next one is made anew, with the configuration as it is then."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+            for name, manager in list(self._managers.items()):
+                if manager is self:
+                    del self._managers[name]
+            if APIKeyManager._first is self:
+                APIKeyManager._first = next(iter(self._managers.values()), None)
+
+    def get_key_length(self) -> int:
         """Return how many keys can still be used."""
         view = self.session.view()
         return view.ready + view.cooling
@@ -183,7 +196,7 @@ def multi_process_one(
     return answers
 
 
-def multi_thread_run(  # noqa: PLR0913  # the older form
+def multi_thread_run(  # noqa: PLR0913, PLR0917  # the older form
     config_path: str | Path | None,
     input_path: str | Path,
     file_count: int | None,
@@ -202,7 +215,9 @@ def multi_thread_run(  # noqa: PLR0913  # the older form
         input_path: the input folder.
         file_count: at most so many of the files that have no output; None: all.
         output_path: the output folder.
-        process_input, process_output, process_data: see `ParallelToolkit`.
+        process_input: returns the data of an opened text file.
+        process_output: writes what `process_data` returned to a path plus an extension.
+        process_data: returns what is to be written.
         num_threads: files at the same time; None: as configured (keys x 16).
         name: stands before the progress bar.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
-from support import KEYS
+from support import KEYS, read_ledger
 
 from jsonl_runner.cli.main import cli
 from jsonl_runner.config import SETTINGS, Config, load
@@ -163,3 +163,27 @@ def test_every_command_is_documented(name: str, command: click.Command) -> None:
     for param in command.params:
         if isinstance(param, click.Option):
             assert param.help, f"{name} {param.opts}"
+
+
+MIGRATING = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+
+
+def test_every_block_of_the_migration_guide_runs(
+    folder: Path, environment: dict[str, str], simulator: Simulator
+) -> None:
+    """What was written for the older toolkits runs, with only its import line changed."""
+    found = [text for _, kind, text in BLOCK.findall(MIGRATING) if kind == "python"]
+    assert len(found) >= 9
+    shutil.copy(folder / "config.json.example", folder / "config.json")
+    use_simulator(folder, simulator)
+    texts = folder / "texts" / "sub"
+    texts.mkdir(parents=True)
+    (texts / "small.txt").write_text("A cat.", encoding="utf-8")
+    (folder / "texts" / "long.txt").write_text("A sentence on ships.\n" * 40, encoding="utf-8")
+    for block in found:
+        execute([sys.executable, "-c", block], folder, environment)
+    titles = {path.relative_to(folder).as_posix() for path in (folder / "titles").rglob("*.json")}
+    assert titles == {"titles/long.json", "titles/sub/small.json"}
+    assert (folder / "upper" / "sub" / "small.txt").read_text(encoding="utf-8") == "A CAT."
+    assert len(read_ledger(folder / "brief.jsonl")) == 3
+    assert json.loads((folder / "merged.json").read_text(encoding="utf-8"))[0]["output"]
