@@ -137,11 +137,6 @@ class FilesSummary:
         return self.files - self.skipped - self.written - len(self.failed)
 
     @property
-    def stop_code(self) -> int:
-        """The exit code that goes with an early end, else 0."""
-        return self.calls.stop_code
-
-    @property
     def exit_code(self) -> int:
         """What the command line exits with."""
         return self.calls.stop_code or int(bool(self.failed))

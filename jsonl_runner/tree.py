@@ -128,7 +128,7 @@ def names_in(target: Path, folder: str) -> set[str]:
 
 def shown(name: str) -> str:
     """Return a file's name as it can be written anywhere; one that is not UTF-8 gets escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def is_full(error: BaseException) -> bool:

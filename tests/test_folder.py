@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -209,6 +210,32 @@ def test_links(folders: Folders, tmp_path: Path) -> None:
     assert set(folders.outputs()) == {"a.out", "s/b.out", "c.out", "there/d.out"}
     assert set(summary.failed_files) == {"dead.txt", "self"}
     assert summary.failed_files["dead.txt"].startswith("FileNotFoundError: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is always Unicode")
+def test_a_name_that_is_no_unicode(folders: Folders) -> None:
+    """Its file is done like any other, and can be named in a message."""
+    folders.put_all({"\udce9.txt": "x", "bad\udce9.txt": "bad"})
+
+    def crash(data: str) -> str:
+        return data if data == "x" else 1 / 0  # type: ignore[return-value]
+
+    summary = folders.run(steps(work=crash))
+    assert set(folders.outputs()) == {"\udce9.out"}
+    assert summary.failed_files == {"bad\\udce9.txt": "ZeroDivisionError: division by zero"}
+    assert folders.run().skipped == 1
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a second disk")
+def test_a_mirrored_folder_on_another_disk(folders: Folders) -> None:
+    """A link in the output folder may lead to where no rename reaches."""
+    folders.put_all({"s/a.txt": "x"})
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        folders.target.mkdir()
+        (folders.target / "s").symlink_to(elsewhere)
+        assert folders.run().done == 1
+        assert folders.run().skipped == 1
+        assert [path.name for path in Path(elsewhere).iterdir()] == ["a.out"]
 
 
 def test_the_output_folder_in_the_input_folder_is_no_input(folders: Folders) -> None:

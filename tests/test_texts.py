@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -194,6 +195,17 @@ def test_a_file_that_cannot_be_read_fails_alone(texts: Texts) -> None:
     assert texts.outputs() == {"b.txt": told("x")}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is always Unicode")
+def test_a_name_that_is_no_unicode(texts: Texts) -> None:
+    """Its file is done like any other."""
+    texts.put({"\udce9.txt": "x", "\udce9b.txt": BAD, "#1@a.0": "y"})
+    summary = texts.run()
+    assert texts.outputs() == {"\udce9.txt": told("x"), "#1@a.0": told("y")}
+    assert set(summary.failed) == {"\\udce9b.txt"}
+    (texts.target / "\udce9.txt").unlink()
+    assert (texts.run().written, texts.calls()) == (1, 5)
+
+
 def test_suffix_and_glob(texts: Texts) -> None:
     """Outputs get the extension asked for, of the files asked for."""
     texts.put({"a.txt": "1", "b.md": "2", "s/c.txt": "3", "s/d/e.txt": "4", "f": "5"})
@@ -325,6 +337,10 @@ def test_what_a_crash_leaves_at_each_point_is_gone_on_with(texts: Texts) -> None
     assert (texts.run().written, texts.calls()) == (2, calls)
     assert output.read_text() == told("one")
     assert texts.kept() == ["ledger.calls.jsonl"]
+    # Killed while data and ledger were removed.
+    for name in ("data.jsonl", "written.jsonl"):
+        (texts.work / name).write_bytes(written)
+    assert (texts.run().skipped, texts.kept()) == (2, ["ledger.calls.jsonl"])
     # Killed while the ledger's last line was written: it is called again, once.
     output.unlink()
     (texts.work / "ledger.jsonl").write_bytes(ledger.partition(b"\n")[0][:-4])
