@@ -135,7 +135,8 @@ def num_tokens_from_string(
     surrogate counts as the U+FFFD that would be sent for it.
 
     Args:
-        text: any text. Beyond half a million characters, `TokenCount.exact` holds for it.
+        text: any text. The count is tiktoken's own, but for texts above half a million characters
+            in which so many come without a seam: see `TokenCount.exact`.
         model: a model's name or an encoding's. One that is not known counts as o200k_base, which is
             logged once for each name (logger `jsonl_runner.tokens`, level WARNING).
         encoding_name: the same, by the name it had in openai-parallel-toolkit.

@@ -93,7 +93,7 @@ def split(file: Path, limit: int, signal: str, instruction: str, model: str | No
     """Cut FILE (UTF-8; - for stdin) into parts, and print them as rows that `run` can take.
 
     Cuts are behind TEXT only: a stretch without it that has more tokens stays whole, and stderr
-    says how many do. All parts together are the file.
+    says how many do. All parts together are the file, which is read into memory as a whole.
 
     \b
     Example:
