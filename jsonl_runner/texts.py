@@ -19,6 +19,7 @@ from . import jsontext
 from .atomic import replacing
 from .errors import ConfigError, InputError, JsonlRunnerError
 from .joining import Joiner, Text, Written, index_of
+from .locking import lock_path
 from .reader import MAX_ROW_BYTES
 from .runner import Job, run
 from .summary import RunSummary, failed_lines
@@ -285,8 +286,10 @@ class _Texts:
         finally:
             summary.written = joiner.written
         if not (summary.failed or summary.left or self._later or joiner.has_others):
-            for name in (LEDGER, DATA):
-                (self._work / name).unlink(missing_ok=True)
+            ledger = self._work / LEDGER
+            # A killed run's lock stays where no run came after it: all was answered.
+            for path in (ledger, self._work / DATA, lock_path(ledger)):
+                path.unlink(missing_ok=True)
             self._written.forget()
         return summary
 

@@ -536,6 +536,16 @@ def wait_for(process: subprocess.Popen[str], folders: Folders, outputs: int) -> 
         time.sleep(0.002)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs many processes quickly")
+def test_a_crash_at_every_single_file_operation(tmp_path: Path) -> None:
+    """Wherever it ends, what is there is whole, and the next run completes it and tidies up."""
+    program = Path(__file__).with_name("crash_points.py")
+    words = [sys.executable, str(program), "folder", str(tmp_path)]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert int(result.stdout) > 20
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 and its kin are POSIX")
 def test_killed_at_random_moments_and_run_again(
     folders: Folders, begun: Callable[[], subprocess.Popen[str]]

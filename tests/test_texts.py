@@ -448,6 +448,22 @@ def long_texts(texts: Texts, count: int) -> dict[str, str]:
     return want
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs many processes quickly")
+def test_a_crash_at_every_single_file_operation(stage: Stage) -> None:
+    """What is there is whole; the next run completes it, and pays for one call again at most."""
+    program = Path(__file__).with_name("crash_points.py")
+    words = [sys.executable, str(program), "texts", str(stage.folder), stage.simulator.base_url]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    crashes = int(result.stdout)
+    assert crashes > 30
+    # Each crash has texts of its own, and each text three equal lines.
+    calls = Counter(call.prompt for call in stage.simulator.journal.calls)
+    assert len(calls) == 2 * (crashes + 1)
+    again = Counter(prompt.split()[1] for prompt, count in calls.items() for _ in range(count - 3))
+    assert set(again.values()) <= {1}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 and its kin are POSIX")
 def test_killed_at_random_moments_and_run_again(
     texts: Texts, begun: Callable[[], subprocess.Popen[str]]
