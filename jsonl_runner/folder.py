@@ -328,8 +328,8 @@ class _Worker:
             assert isinstance(error, OSError)  # noqa: S101  # tells mypy
             self._stop.request(
                 LedgerError(
-                    f"{error.filename or 'an output'}: cannot be written ({error.strerror}); make "
-                    "room and run it again, it goes on where it stopped"
+                    f"{record.index}: its output cannot be written ({error.strerror}); make room "
+                    "and run it again, it goes on where it stopped"
                 )
             )
             return None

@@ -247,9 +247,10 @@ class Joiner:
                     self.written += 1
         except OSError as error:
             if is_full(error):
+                place = self._staging.target / text.output
                 raise LedgerError(
-                    f"{text.output}: cannot be written ({error.strerror}); make room and run the "
-                    "same command again, it goes on where it stopped"
+                    f"{place}: cannot be written ({error.strerror}); make room and run the same "
+                    "command again, it goes on where it stopped"
                 ) from None
             where = error.filename2 or error.filename or text.output
             self._failed[name] = f"cannot be written ({error.strerror}: {where})"

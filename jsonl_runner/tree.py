@@ -168,12 +168,15 @@ class Staging:
         target: the output folder.
         work: its work folder, which the caller holds.
 
+    Attributes:
+        target: the output folder.
+
     Raises:
         LedgerError: what an earlier run left cannot be put in order.
     """
 
     def __init__(self, target: Path, work: Path) -> None:
-        self._target = target
+        self.target = target
         self._work = work
         self._lock = threading.Lock()
         self._closed = False
@@ -249,7 +252,7 @@ class Staging:
                     room.is_clean = True
             return room.is_clean
         for name in files:  # nothing may stand in the way once it counts as whole
-            place = self._target / name
+            place = self.target / name
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
@@ -264,7 +267,7 @@ class Staging:
 
     def _move(self, root: Path, files: list[str]) -> None:
         for name in files:
-            made, place = os.path.join(root, name), os.path.join(self._target, name)  # noqa: PTH118
+            made, place = os.path.join(root, name), os.path.join(self.target, name)  # noqa: PTH118
             try:
                 _replace(made, place)
             except FileNotFoundError:

@@ -424,7 +424,7 @@ def test_errors_that_every_file_would_meet_stop_the_run(folders: Folders) -> Non
         with pytest.raises(kind) as caught:
             folders.run(given)
         assert caught.value.summary.failed == 0
-    assert "No space left on device); make room" in str(caught.value)
+    assert "its output cannot be written (No space left on device); make room" in str(caught.value)
 
 
 def test_twenty_files_that_all_fail_alike_stop_a_first_run(folders: Folders) -> None:
