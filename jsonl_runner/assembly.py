@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import backoff
 from .callers import ChatCaller, FunctionCaller
 from .config import DEFAULT_PER_KEY_CONCURRENCY, Config
 from .engines.local import file_limit
@@ -148,6 +149,7 @@ def assemble(
             caller,
             rotator,
             max_retries=config.max_retries if max_retries is None else max_retries,
+            waits=backoff.ROW.starting_at(config.retry_delay),
             clock=clock,
             stop=until,
             redact=redact,

@@ -27,8 +27,12 @@ class Backoff(NamedTuple):
         """
         return rng.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** min(tries, 60)))
 
+    def starting_at(self, base_s: float) -> Backoff:
+        """Return the same rule from another first wait, which may be longer than its longest."""
+        return Backoff(base_s, max(base_s, self.cap_s))
 
-#: A row before its next retry.
+
+#: A row before its next retry; `retry_delay` takes the place of its base.
 ROW = Backoff(0.5, 30.0)
 #: A key that was refused without being told when to come back. Short at first: its allowance was
 #: halved too, which is the true answer to "too many at once".

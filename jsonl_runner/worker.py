@@ -57,6 +57,7 @@ class Worker:
         caller: makes the attempts.
         rotator: gives the keys.
         max_retries: tries after the first for what may pass.
+        waits: how long before each of them.
         clock: where the time comes from.
         stop: ends the work, and is told when nobody can succeed.
         redact: takes keys out of messages.
@@ -64,12 +65,13 @@ class Worker:
         rng: source of jitter.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # who works with it, and how
         self,
         caller: Caller,
         rotator: Rotator,
         *,
         max_retries: int,
+        waits: backoff.Backoff = backoff.ROW,
         clock: Clock,
         stop: Stop,
         redact: Redactor,
@@ -79,6 +81,7 @@ class Worker:
         self._caller = caller
         self._rotator = rotator
         self._max_retries = max_retries
+        self._waits = waits
         self._clock = clock
         self._stop = stop
         self._redact = redact
@@ -110,7 +113,7 @@ class Worker:
                 self._successes += verdict.kind is Kind.OK
                 return self._finish(outcome, verdict)
             if verdict.kind in _COSTS_RETRY:
-                wait_s = max(backoff.ROW.wait_s(retries, self._rng), verdict.retry_after_s or 0.0)
+                wait_s = max(self._waits.wait_s(retries, self._rng), verdict.retry_after_s or 0.0)
                 retries += 1
                 if self._stop.pause(wait_s, self._clock):
                     return None

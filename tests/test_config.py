@@ -27,6 +27,7 @@ VALUES: dict[str, Any] = {
     "model": "m",
     "params": {"temperature": 0.5, "stop": ["a"]},
     "max_retries": 0,
+    "retry_delay": 0.25,
     "timeout": 1.5,
     "connect_timeout": 2,
     "body_timeout": 3,
@@ -38,7 +39,13 @@ VALUES: dict[str, Any] = {
     "proxy": "socks5h://127.0.0.1:9",
     "transport": "openai",
     "http2": True,
+    "cache": True,
+    "cache_directory": "answers",
+    "cache_expiry_days": 0.5,
+    "cache_max_size_mb": 10,
 }
+#: Words for the values that are neither texts nor numbers.
+SWITCHES = ("http2", "cache")
 
 
 def write(path: Path, data: object) -> Path:
@@ -51,7 +58,8 @@ def write(path: Path, data: object) -> Path:
 def plain(config: Config) -> dict[str, Any]:
     """Return settings as they stand in a file."""
     found = {name: getattr(config, name) for name in SETTINGS}
-    return {**found, "api_keys": keys(config)}
+    folder = config.cache_directory
+    return {**found, "api_keys": keys(config), "cache_directory": folder and str(folder)}
 
 
 def keys(config: Config) -> list[str]:
@@ -72,6 +80,7 @@ def test_defaults() -> None:
         "model": "gpt-4.1-mini",
         "params": {},
         "max_retries": 5,
+        "retry_delay": 0.5,
         "timeout": 300,
         "connect_timeout": 30,
         "body_timeout": 60,
@@ -83,15 +92,19 @@ def test_defaults() -> None:
         "proxy": None,
         "transport": "curl",
         "http2": False,
+        "cache": None,
+        "cache_directory": None,
+        "cache_expiry_days": 7,
+        "cache_max_size_mb": 1024,
     }
-    assert config.notes == ()
+    assert (config.notes, config.origins) == ((), {})
 
 
 def test_the_example_is_the_defaults() -> None:
     """`config.json.example` holds every setting there is, no other, with its default."""
     example = json.loads(EXAMPLE.read_text(encoding="utf-8"))
     assert list(example) == list(SETTINGS)
-    assert set(SETTINGS) == {field.name for field in fields(Config)} - {"notes"}
+    assert set(SETTINGS) == {field.name for field in fields(Config)} - {"notes", "origins"}
     assert {**example, "api_keys": []} == plain(Config())
 
 
@@ -148,7 +161,7 @@ def test_argument_before_environment_before_file_before_default(tmp_path: Path, 
     env_value: Any
     if name == "transport":  # there are two
         file_value, env_value = "openai", "curl"
-    elif name == "http2":
+    elif name in SWITCHES:
         file_value, env_value = True, False
     elif isinstance(value, (int, float)):
         file_value, env_value = value + 1, value + 2
@@ -162,14 +175,21 @@ def test_argument_before_environment_before_file_before_default(tmp_path: Path, 
         load(path, {name: None}, env),
         load(path, {name: value}, env),
     ]
-    wanted = [getattr(Config(), name), file_value, env_value, value]
-    assert [getattr(config, name) for config in found] == wanted
+    wanted = [plain(Config())[name], file_value, env_value, value]
+    assert [plain(config)[name] for config in found] == wanted
+    origins = [str(path), f"environment JSONL_RUNNER_{name.upper()}", "arguments"]
+    assert [config.origins.get(name) for config in found] == [None, *origins]
+    assert found[1] == Config(**{name: getattr(found[1], name)}), "origins are no part of it"
 
 
 def test_params_of_an_argument_add_to_those_of_the_file(tmp_path: Path) -> None:
     """A flag changes the parameter that it names and leaves the others."""
     path = write(tmp_path / "c.json", {"params": {"a": 1, "b": 2}})
-    assert load(path, {"params": {"b": 3}}, {}).params == {"a": 1, "b": 3}
+    config = load(path, {"params": {"b": 3}}, {})
+    assert config.params == {"a": 1, "b": 3}
+    assert config.origins["params"] == f"{path}, arguments"
+    assert load(path, {"params": {}}, {}).origins["params"] == str(path)
+    assert load(None, {"params": {"b": 3}}, {}).origins["params"] == "arguments"
 
 
 def test_where_keys_come_from(tmp_path: Path) -> None:
@@ -240,6 +260,7 @@ WRONG: dict[str, list[object]] = {
     "model": [5, "", " ", None, ["m"]],
     "params": [5, "x", [1], None, {"stream": True}, {"n": 2}, {"messages": []}],
     "max_retries": [-1, 1.5, "5", None, True, [1]],
+    "retry_delay": [-0.5, "1", None, True, float("nan"), float("inf")],
     "threads": [0, -1, 1.5, "5", True],
     "per_key_concurrency": [0, 1.5, "5", None, True],
     "requests_per_minute": [0, -1, "5", True],
@@ -247,9 +268,14 @@ WRONG: dict[str, list[object]] = {
     "proxy": [5, "host:1", "ftp://host", True],
     "transport": [5, "", "libcurl", None, ["curl"], True],
     "http2": [1, 0, "yes", "", None, "true"],
+    "cache": [1, 0, "yes", "", "true", [True]],
+    "cache_directory": [5, "  ", "a\0b", True, ["a"], "~nobody-of-this-name/a"],
     **{
         name: [0, -1, "5", None, True, float("nan"), float("inf")]
-        for name in ("timeout", "connect_timeout", "body_timeout", "stall_timeout")
+        for name in (
+            *("timeout", "connect_timeout", "body_timeout", "stall_timeout"),
+            *("cache_expiry_days", "cache_max_size_mb"),
+        )
     },
 }
 
@@ -293,6 +319,8 @@ def test_a_wrong_value_in_the_environment_is_named() -> None:
         ("api_key", "did you mean 'api_keys'?"),
         ("base_url", "did you mean 'api_base'?"),
         ("openai_key", "did you mean 'api_keys'?"),
+        ("batch_size", "did you mean 'threads'?"),
+        ("retries", "did you mean 'max_retries'?"),
         ("zzz", "known: api_keys, api_base, model, params, "),
         pytest.param("temperature", "params"),
         pytest.param("max_tokens", "params"),
@@ -310,7 +338,8 @@ def test_an_unknown_setting_brings_the_nearest(tmp_path: Path, name: str, hint: 
 @pytest.mark.parametrize("value", ["", None])
 def test_an_empty_address_is_the_default(value: str | None, tmp_path: Path) -> None:
     """An example left empty leads to OpenAI."""
-    path = write(tmp_path / "c.json", {"api_base": value, "proxy": value})
+    empty = {"api_base": value, "proxy": value, "cache_directory": value}
+    path = write(tmp_path / "c.json", empty)
     assert load(path, None, {}) == Config()
 
 
