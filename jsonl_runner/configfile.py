@@ -36,7 +36,7 @@ def read(path: Path) -> dict[Any, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        hint = f"jsonl-runner config init {path} writes one"
+        hint = "copy config.json.example to it, or let jsonl-runner config init write one"
         raise ConfigError(f"{path}: there is no such configuration file; {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None

@@ -11,6 +11,7 @@ import click
 
 from .. import __version__
 from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError, RunInterruptedError
+from .config import config
 from .data import compact, merge, status, validate
 from .files import files
 from .keys import keys
@@ -44,7 +45,7 @@ def cli() -> None:
     """
 
 
-for command in (run, files, merge, status, validate, compact, keys, tokens, simulate):
+for command in (run, files, merge, status, validate, compact, keys, config, tokens, simulate):
     cli.add_command(command)
 
 

@@ -108,7 +108,8 @@ def _hint(name: str) -> str:
     for names in GROUPS.values():
         if name in names:
             return f"did you mean {names[name]!r}?"
-    nearest = difflib.get_close_matches(name, BY_NAME, 1, 0.5)
+    nearest = difflib.get_close_matches(name, GROUPS, 1, 0.8)
+    nearest = nearest or difflib.get_close_matches(name, BY_NAME, 1, 0.5)
     return f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(BY_NAME)}"
 
 

@@ -95,8 +95,8 @@ TABLE = (
     ),
     Setting(
         "retry_delay",
-        "seconds that the first of these tries waits at the most; doubles with each up to 30 s, and "
-        "each wait is drawn from 0 up to that (full jitter)",
+        "seconds that the first of these tries waits at the most; doubles with each up to 30 s, "
+        "and each wait is drawn from 0 up to that (full jitter)",
         number(0),
         ("parallel.retry_delay",),
     ),
