@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import backoff, configfile
 from .errors import ConfigError
 from .settings.checks import DEFAULT_API_BASE
-from .settings.groups import Given, known, ungrouped
+from .settings.groups import Given, entries, known, merged
 from .settings.table import BY_NAME, parse_value
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def load(
         for name, value in (overrides or {}).items()
         if value is not None and (name, value) != ("params", {})
     ]
-    merged = _apply(config, given, ARGUMENTS)
-    return _with_params_of(config, merged)
+    return _with_params_of(config, _apply(config, given, ARGUMENTS))
 
 
 def _with_params_of(below: Config, config: Config) -> Config:
@@ -143,15 +142,16 @@ def _found_here() -> Path | None:
 
 def _from_file(path: Path, environ: Mapping[str, str]) -> Config:
     source = str(path)
-    entries = ungrouped(configfile.read(path), source)
-    config = _apply(Config(), [_looked_up(given, environ, source) for given in entries], source)
-    keys = next((given.value for given in entries if given.name == "api_keys"), ())
-    written = [keys] if isinstance(keys, str) else keys or ()
+    written = list(entries(configfile.read(path), source))
+    given = merged((_looked_up(entry, environ, source) for entry in written), source)
+    config = _apply(Config(), given, source)
+    keys = next((entry.value for entry in written if entry.name == "api_keys"), ())
+    keys = [keys] if isinstance(keys, str) else keys
     # Windows has no such bits; its st_mode always says "readable by others".
     if (
         os.name == "posix"
         and config.api_keys
-        and not all(map(configfile.reference_in, written))
+        and not all(map(configfile.reference_in, keys))
         and path.stat().st_mode & stat.S_IROTH
     ):
         note = f"{path} holds keys and everybody on this machine can read it: chmod 600 {path}"
@@ -161,16 +161,14 @@ def _from_file(path: Path, environ: Mapping[str, str]) -> Config:
 
 def _looked_up(given: Given, environ: Mapping[str, str], source: str) -> Given:
     """Return a setting of a file with what it takes from the environment."""
-    setting, where = BY_NAME[given.name], given.written
-    if given.name == "params":
-        where = "params"
-    elif configfile.half_reference(given.value):  # in a parameter it may be meant
-        raise ConfigError(
-            f"{source}: {where} has ${{…}} inside; only a whole value can be ${{NAME}}"
-        )
+    is_parameter = given.name == "params"
+    if configfile.half_reference(given.value) and not is_parameter:  # there it may be meant
+        rule = "only a whole value can be ${NAME}"
+        raise ConfigError(f"{source}: {given.written} has ${{…}} inside; {rule}")
+    parse = parse_value if is_parameter else BY_NAME[given.name].parse
     within = str if given.name == "api_keys" else parse_value
     try:
-        value = configfile.look_up(given.value, where, environ, setting.parse, within)
+        value = configfile.look_up(given.value, given.written, environ, parse, within)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     return given._replace(value=value, is_reference=value != given.value)

@@ -41,7 +41,7 @@ def read(path: Path) -> dict[Any, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     try:
-        data = _yaml(text, path) if is_yaml(path) else json.loads(text)
+        data = _yaml(text, path) if is_yaml(path) else _json(text, path)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
     except (RecursionError, ValueError) as error:  # nested, or with a number, beyond all reason
@@ -51,16 +51,39 @@ def read(path: Path) -> dict[Any, Any]:
     return data
 
 
+def _json(text: str, path: Path) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"{path}: {name!r} stands there twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=once)
+
+
 def _yaml(text: str, path: Path) -> Any:
     import yaml  # noqa: PLC0415  # 30 ms that users of JSON need not pay
 
+    def refuse_twice(node: yaml.Node | None, depth: int) -> None:
+        names = set()
+        for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if name.value in names:
+                line = name.start_mark.line + 1
+                raise ConfigError(f"{path}:{line}: {name.value} stands there twice")
+            names.add(name.value)
+            if depth:
+                refuse_twice(value, depth - 1)
+
     try:
-        return yaml.safe_load(text)
+        data = yaml.safe_load(text)
+        refuse_twice(yaml.compose(text, yaml.SafeLoader), 1)  # the settings, and those in groups
     except yaml.YAMLError as error:
         # Never its whole text: that quotes the file, and so the keys in it.
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {problem or 'odd text'}") from None
+    return data
 
 
 def reference_in(value: object) -> str | None:

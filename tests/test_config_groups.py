@@ -174,6 +174,31 @@ def test_a_group_that_is_none(tmp_path: Path, value: object) -> None:
     assert KEYS[0] not in says
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model: a\nthreads: 1\nmodel: b\n", "c.yaml:3: model stands there twice"),
+        ("openai:\n  model: a\nopenai:\n  timeout: 1\n", "c.yaml:3: openai stands there twice"),
+        ("cache:\n  enabled: true\n  enabled: false\n", "c.yaml:3: enabled stands there twice"),
+        ('{"model": "a", "model": "b"}', "c.json: 'model' stands there twice"),
+        ('{"openai": {"model": "a", "model": "b"}}', "c.json: 'model' stands there twice"),
+    ],
+)
+def test_one_name_twice(tmp_path: Path, text: str, says: str) -> None:
+    """Parsers take the last one in silence; here nothing counts for nothing."""
+    path = write(tmp_path / says.partition(":")[0], text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, None, {})
+    assert str(caught.value) == str(tmp_path / says)
+
+
+def test_an_anchor_is_no_repetition(tmp_path: Path) -> None:
+    """What YAML itself has for taking over a group."""
+    text = "openai: &o {model: a}\nparams: {metadata: {x: *o, y: *o}}\n"
+    config = load(write(tmp_path / "c.yaml", text), None, {})
+    assert config.params["metadata"] == {"x": {"model": "a"}, "y": {"model": "a"}}
+
+
 def test_empty_groups_say_nothing(tmp_path: Path) -> None:
     """A group, or a list of keys, whose every line is a comment."""
     text = "openai:\n  api_keys:\n    #- a\nparallel:\ncache:\napi_keys:\n"
@@ -236,7 +261,8 @@ def test_lists_of_keys_from_the_environment(tmp_path: Path, value: object) -> No
     [
         ({"openai": {"api_key": "${NONE}"}}, "openai.api_key"),
         ({"api_keys": [KEYS[0], "${NONE}"]}, "api_keys entry 2"),
-        ({"openai": {"top_p": "${NONE}"}}, "params.top_p"),
+        ({"openai": {"top_p": "${NONE}"}}, "openai.top_p"),
+        ({"params": {"stop": ["a", "${NONE}"]}}, "params.stop entry 2"),
         ({"model": "${NONE}"}, "model"),
     ],
 )

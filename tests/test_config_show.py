@@ -152,6 +152,18 @@ def test_no_secret_among_the_parameters_is_shown() -> None:
     assert json.loads(value) == {"extra_headers": hidden, "max_tokens": 5}
 
 
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_whatever_a_file_can_hold_can_be_shown(words: tuple[str, ...]) -> None:
+    """Half an emoji, a number beyond 64 bits, a date, a name that is a number, a line's end."""
+    path = write({"params": {"a": "\ud83d", "\ud83d": 10**30}, "threads": 10**30, "model": "m\nn"})
+    out, _ = told("show", *words, "--config", path)
+    assert out.count(str(10**30)) == 2
+    assert '"m\\nn"' in out
+    for text, shown in (("day: 2024-01-02", '"2024-01-02"'), ("5: 6", '"5": 6')):
+        Path("c.yaml").write_text(f"params: {{{text}}}\n", encoding="utf-8")
+        assert shown in told("show", *words, "--config", "c.yaml")[0]
+
+
 def test_a_wrong_setting_is_one_line(stage: Stage) -> None:
     """As for every other command."""
     path = stage.config_file(thread=1)

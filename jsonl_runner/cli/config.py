@@ -18,7 +18,6 @@ from .options import (
     console_options,
     json_option,
     load_config,
-    print_json,
     say,
 )
 
@@ -73,7 +72,7 @@ def show(as_json: bool, **options: Any) -> None:
             {"setting": name, "value": value, "origin": _origin(found, name)}
             for name, value in values.items()
         )
-        print_json(list(rows))
+        click.echo(_json(list(rows), indent=2))
     else:
         lines = [
             (setting.name, _cell(setting, values[setting.name]), _origin(found, setting.name))
@@ -95,11 +94,14 @@ def _masks(found: Config) -> Callable[[Any], Any]:
         if isinstance(value, Secret):
             return value.label
         if isinstance(value, (str, Path)):
-            return _LOGIN.sub("…@", redact(str(value)))
+            whole = (
+                str(value).encode("utf-8", "replace").decode()
+            )  # half an emoji cannot be printed
+            return _LOGIN.sub("…@", redact(whole))
         if isinstance(value, (list, tuple)):
             return [mask(item) for item in value]
         if isinstance(value, dict):
-            return {name: _hidden(name, mask(item)) for name, item in value.items()}
+            return {mask(str(name)): _hidden(name, mask(item)) for name, item in value.items()}
         return value
 
     return mask
@@ -122,7 +124,12 @@ def _cell(setting: Setting, value: Any) -> str:
         more = len(value) - _MANY_KEYS
         labels = ", ".join(value[:_MANY_KEYS]) or "none"
         return labels + (f" and {more} more" if more > 0 else "")
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) and value.isprintable() else _json(value)
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    """Return JSON of all that a file can hold: numbers of any length, YAML's dates."""
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
 
 
 def _table(rows: list[tuple[str, str, str]]) -> Iterator[str]:

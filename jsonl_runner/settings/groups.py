@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from .table import BY_NAME, GROUPS, REQUEST_PARAMETERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Given(NamedTuple):
@@ -29,18 +29,17 @@ class Given(NamedTuple):
     is_reference: bool = False
 
 
-def ungrouped(data: Mapping[Any, Any], source: str) -> list[Given]:
-    """Return the settings of a file that may stand in groups, each once.
+def merged(settings: Iterable[Given], source: str) -> list[Given]:
+    """Return the settings of a file, each once.
 
     Raises:
-        ConfigError: a name is unknown, or two are given for one thing.
+        ConfigError: two names are given for one thing.
     """
     found: dict[str, Given] = {}
     params: dict[str, Given] = {}
-    for given in _entries(data, source):
-        inner = given.written.rpartition(".")[2]
+    for given in settings:
         if given.name == "params" and given.written != "params":
-            params[inner] = given
+            params[given.written.rpartition(".")[2]] = given
         elif given.name in found:
             _refuse_twice(source, found[given.name].written, given.written)
         else:
@@ -60,16 +59,22 @@ def _with_params(
         if name in values:
             _refuse_twice(source, f"params.{name}", given.written)
         values[name] = given.value
-    names = [] if flat is None else [flat.written]
-    written = ", ".join(names + [given.written for given in params.values()])
-    return {**found, "params": Given("params", values, written)}
+    given_ones = [*([] if flat is None else [flat]), *params.values()]
+    written = ", ".join(given.written for given in given_ones)
+    is_reference = any(given.is_reference for given in given_ones)
+    return {**found, "params": Given("params", values, written, is_reference)}
 
 
 def _refuse_twice(source: str, first: str, second: str) -> None:
     raise ConfigError(f"{source}: {first} and {second} are two names of one thing: give one")
 
 
-def _entries(data: Mapping[Any, Any], source: str) -> Iterator[Given]:
+def entries(data: Mapping[Any, Any], source: str) -> Iterator[Given]:
+    """Yield the settings of a file that may stand in groups, as they are written.
+
+    Raises:
+        ConfigError: a name is unknown, or a group is none.
+    """
     for key, value in data.items():
         name = str(key)  # YAML knows keys that are no texts
         names = GROUPS.get(name)
