@@ -46,7 +46,12 @@ _HEAD = """\
 
 @click.group(cls=Suggesting, short_help="The settings in force; a file for them.")
 def config() -> None:
-    """Show the settings in force, or begin a file for them."""
+    """Show the settings in force, or begin a file for them.
+
+    \b
+    Example:
+      jsonl-runner config show
+    """
 
 
 @config.command(short_help="Every setting, and where it comes from.")
