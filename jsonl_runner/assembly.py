@@ -15,6 +15,7 @@ from .errors import ConfigError
 from .keys import Rotator
 from .prompts import Composer
 from .secret import Redactor, Secret
+from .streaming import Streaming
 from .transport.base import Transport, TransportSettings
 from .transport.on_demand import ClientsOnDemand
 from .worker import Worker
@@ -109,6 +110,7 @@ def assemble(
     note: Callable[[str], None],
     function: StandIn | None = None,
     rows: int | None = None,
+    streams: bool = False,
 ) -> Crew:
     """Return everything that turns Records into Outcomes.
 
@@ -119,6 +121,7 @@ def assemble(
         note: is told what the run should know.
         function: stands in for the provider.
         rows: never more threads than this; None when unknown.
+        streams: whether answers may be heard while they come; see `streaming`.
 
     Raises:
         ConfigError: there is no key.
@@ -136,6 +139,8 @@ def assemble(
     )
     stop.on_request(rotator.wake)
     transport = make_transport(config, notes.append)
+    if streams:
+        transport = Streaming(transport)
     stop.on_abort(transport.abort)
     clients = ClientsOnDemand(_transport_settings(config), stop.on_abort)
     chat = ChatCaller(transport, Composer(config.model, config.params), clock)

@@ -19,6 +19,7 @@ from .assembly import assemble
 from .clock import Stop, SystemClock
 from .errors import RunStoppedError
 from .guards import Guards
+from .streaming import Listener, Relay, listening
 from .summary import RunSummary
 
 if TYPE_CHECKING:
@@ -48,10 +49,17 @@ class Call:
         answered: its Outcome, or the RunStoppedError that came instead.
     """
 
-    def __init__(self, record: Record, function: StandIn | None, max_retries: int | None) -> None:
+    def __init__(
+        self,
+        record: Record,
+        function: StandIn | None,
+        max_retries: int | None,
+        listener: Listener | None = None,
+    ) -> None:
         self.record = record
         self.function = function
         self.max_retries = max_retries
+        self.listener = listener
         self.answered: Future[Outcome] = Future()
         self.answered.set_running_or_notify_cancel()  # it is given up through `end` alone
         self.stop = Stop()
@@ -108,7 +116,7 @@ class Session:
         #: What the calls cost and came to.
         self.summary = RunSummary()
         self._crew = assemble(
-            config, clock=clock, stop=self._stop, note=self._tell, function=function
+            config, clock=clock, stop=self._stop, note=self._tell, function=function, streams=True
         )
         self._guards = Guards(
             config, clock, self._stop, self._tell, note=self._tell, first_run=False
@@ -145,6 +153,7 @@ class Session:
         *,
         function: StandIn | None = None,
         max_retries: int | None = None,
+        listener: Listener | None = None,
     ) -> Call:
         """Ask a question, without waiting for its answer.
 
@@ -152,10 +161,11 @@ class Session:
             record: what is asked; its index is of no importance.
             function: stands in for the provider; None: the session's.
             max_retries: tries after the first; None: as configured.
+            listener: hears the answer while it comes, in another thread.
         """
         # The rotator tells rows apart by their indices.
         record = replace(record, index=f"call-{next(self._numbers)}")
-        call = Call(record, function or self._function, max_retries)
+        call = Call(record, function or self._function, max_retries, listener)
         call.stop.on_request(self._crew.rotator.wake)
         with self._lock:
             if self._stop.requested:
@@ -177,15 +187,29 @@ class Session:
         *,
         function: StandIn | None = None,
         max_retries: int | None = None,
+        on_text: Callable[[str], None] | None = None,
+        on_restart: Callable[[], None] | None = None,
     ) -> Outcome:
         """Ask a question and wait for its Outcome; see `submit`.
+
+        Args:
+            record: what is asked.
+            function: stands in for the provider; None: the session's.
+            max_retries: tries after the first; None: as configured.
+            on_text: is given the answer's text in pieces as they come, in this thread; all at once
+                where the answer comes from the cache, a function, or a server that does not stream.
+            on_restart: is called when the answer begins anew, after some of it was given.
 
         Raises:
             RunStoppedError: no key or endpoint can serve, or the session was ended.
             KeyboardInterrupt: Ctrl-C; the call is given up.
         """
-        call = self.submit(record, function=function, max_retries=max_retries)
+        relay = Relay() if on_text is not None else None
+        listener = Listener(relay.text, relay.restart) if relay is not None else None
+        call = self.submit(record, function=function, max_retries=max_retries, listener=listener)
         try:
+            if relay is not None and on_text is not None:
+                relay.tell(call.answered, on_text, on_restart)
             return call.answered.result()
         finally:
             call.end()
@@ -212,12 +236,15 @@ class Session:
         thread = threading.get_ident()
         call.stop.on_abort(lambda: self._hang_up(thread))
         outcome, error = None, None
+        listening.set(call.listener if call.function is None else None)
         try:
             if not call.stop.requested:
                 work = self._crew.hire(
                     call.stop, function=call.function, max_retries=call.max_retries
                 )
                 outcome = work(call.record)
+            if call.listener is not None and outcome is not None and outcome.output is not None:
+                call.listener.whole(outcome.output)
         except BaseException as raised:  # noqa: BLE001  # raised again where the answer is wanted
             error = raised
         with self._lock:

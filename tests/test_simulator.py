@@ -88,8 +88,8 @@ def ask(sim: Simulator, text: str, *, key: str = "sk-one", **fields: Any) -> Rep
     return call(sim, chat_body(text, **fields), key=key)
 
 
-def wire(text: str, extra: str = "") -> bytes:
-    body = json.dumps(chat_body(text)).encode()
+def wire(text: str, extra: str = "", **fields: Any) -> bytes:
+    body = json.dumps(chat_body(text, **fields)).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-raw\r\n{extra}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -196,7 +196,79 @@ def test_unsupported_params(sim: Simulator) -> None:
     refused = ask(sim, "x", temperature=0.1).error
     assert (refused["code"], refused["param"]) == ("unsupported_value", "temperature")
     assert ask(sim, "x", max_completion_tokens=5).status == 200
-    assert ask(sim, "x", stream=True).error["param"] == "stream"
+
+
+def events(reply: Reply) -> list[Any]:
+    """The JSON of each event of a stream that has come to its end."""
+    assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
+    *found, done, rest = reply.body.decode().split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in found]
+
+
+def text_of(found: list[Any]) -> str:
+    deltas = [choice["delta"] for event in found for choice in event["choices"]]
+    return "".join(delta.get("content") or "" for delta in deltas)
+
+
+def test_an_answer_in_pieces(sim: Simulator) -> None:
+    """Events as OpenAI sends them: role, pieces, reason, usage if asked for; the same text."""
+    plain = ask(sim, "Hello there, ünïcode 🙂")
+    found = events(ask(sim, "Hello there, ünïcode 🙂", stream=True))
+    assert text_of(found) == plain.content
+    assert {event["object"] for event in found} == {"chat.completion.chunk"}
+    assert found[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert max(len(event["choices"][0]["delta"].get("content", "")) for event in found) == 4
+    reasons = [event["choices"][0]["finish_reason"] for event in found]
+    assert reasons == [None] * (len(found) - 1) + ["stop"]
+    assert not any("usage" in event for event in found)
+    *others, last = events(ask(sim, "hi", stream=True, stream_options={"include_usage": True}))
+    assert (last["choices"], {event["usage"] for event in others}) == ([], {None})
+    assert last["usage"] == ask(sim, "hi").json["usage"]
+    sim.settings = SimulatorSettings(streams=False)
+    assert ask(sim, "hi", stream=True).content == ask(sim, "hi").content
+
+
+def test_the_pieces_are_spread_over_the_latency(sim: Simulator) -> None:
+    """The first comes early, the last when an answer in one piece would have come."""
+    sim.settings = SimulatorSettings(latency_s=0.5)
+    started = time.monotonic()
+    times = []
+    with open_call(sim, wire("x" * 200, stream=True)) as client:
+        while not (data := client.recv(65536)).endswith(b"\r\n0\r\n\r\n"):
+            assert data
+            times.append(time.monotonic() - started)
+    assert len(times) > 20
+    assert times[1] < 0.2
+    assert time.monotonic() - started >= 0.49
+    assert sim.journal.calls[0].status == 200
+
+
+def test_faults_in_the_middle_of_a_stream(sim: Simulator) -> None:
+    """Half of the text and then the end, an error, or nothing; refusals come as ever."""
+    with closing(connect(sim)) as client, pytest.raises(http.client.IncompleteRead) as caught:
+        send(client, chat_body("[[fault:truncated]]", stream=True))
+    assert b"[sim" in caught.value.partial
+    assert b"[DONE]" not in caught.value.partial
+    assert sim.journal.calls[0].status is None
+    answer = ask(sim, "[[fault:error_in_200]]", stream=True)
+    *half, error, _ = answer.body.split(b"\n\n")
+    assert b"[sim" in b"".join(half)
+    assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "upstream_error"
+    with open_call(sim, wire("[[fault:stall]]", stream=True)) as stalled:
+        seen = b""
+        while b"[sim" not in seen:
+            seen += stalled.recv(65536)
+        assert b"[DONE]" not in seen
+    assert ask(sim, "[[fault:429]]", stream=True).status == 429
+    assert ask(sim, "[[fault:503]]", stream=True).error["code"] == "server_is_overloaded"
+    assert ask(sim, "[[fault:null_choices]]", stream=True).body == b"data: [DONE]\n\n"
+    calls = [
+        call
+        for event in events(ask(sim, "[[fault:tool_calls]]", stream=True))
+        for call in event["choices"][0]["delta"].get("tool_calls", [])
+    ]
+    assert "".join(call["function"]["arguments"] for call in calls) == "{}"
 
 
 def test_request_bucket() -> None:

@@ -255,6 +255,100 @@ def test_an_answer_that_does_not_go_on_is_ended(
     assert transport.post(CHAT, body("hello"), KEYS[0]).status == 200
 
 
+def streamed(text: str) -> bytes:
+    return json.dumps({**json.loads(body(text)), "stream": True}).encode()
+
+
+def test_a_body_is_handed_over_as_it_comes(dial: Open, simulator: Simulator) -> None:
+    """In parts, in this thread; the reply holds the whole; the next call is as ever."""
+    simulator.settings = replace(simulator.settings, latency_s=0.4)
+    transport = dial(simulator.base_url)
+    parts: list[tuple[float, int, bytes]] = []
+    before = time.monotonic()
+
+    def take(chunk: bytes) -> None:
+        parts.append((time.monotonic() - before, threading.get_ident(), chunk))
+
+    reply = transport.post(CHAT, streamed("hello"), KEYS[0], with_head=False, on_chunk=take)
+    assert reply.status == 200
+    assert (reply.header("content-type") or "").startswith("text/event-stream")
+    assert b"".join(part for _, _, part in parts) == reply.body
+    assert {thread for _, thread, _ in parts} == {threading.get_ident()}
+    assert len(parts) > 5
+    assert parts[0][0] < 0.2 < 0.35 < parts[-1][0]
+    seen = len(parts)
+    assert json.loads(transport.post(CHAT, body("hello"), KEYS[0]).body)["choices"]
+    assert len(parts) == seen
+
+
+def test_an_error_is_not_handed_over(dial: Open, simulator: Simulator) -> None:
+    """Only what is an answer; the error is in the reply."""
+    transport = dial(simulator.base_url)
+    parts: list[bytes] = []
+    for fault, status in (("429", 429), ("503", 503), ("redirect", 307)):
+        asked = streamed(f"[[fault:{fault}]]")
+        assert transport.post(CHAT, asked, KEYS[0], on_chunk=parts.append).status == status
+    assert parts == []
+
+
+@pytest.mark.parametrize("raised", [ValueError("enough"), KeyboardInterrupt()])
+def test_who_listens_may_end_the_call(
+    dial: Open, simulator: Simulator, raised: BaseException
+) -> None:
+    """What it raises comes out as itself; the connection goes, and the thread may call again."""
+    simulator.settings = replace(simulator.settings, latency_s=5)
+    transport, before = dial(simulator.base_url, timeout_s=20), time.monotonic()
+
+    def take(_chunk: bytes) -> None:
+        raise raised
+
+    with pytest.raises(type(raised)) as caught:
+        transport.post(CHAT, streamed("hello"), KEYS[0], on_chunk=take)
+    assert caught.value is raised
+    assert time.monotonic() - before < 2
+    simulator.settings = replace(simulator.settings, latency_s=0)
+    assert transport.post(CHAT, streamed("hello"), KEYS[0]).status == 200
+
+
+def test_any_byte_counts_for_a_stream(dial: Open, simulator: Simulator) -> None:
+    """Small events that still come are no stall, but `timeout` bounds them; silence is one."""
+    transport = dial(simulator.base_url, body_timeout_s=0.5, timeout_s=1.5)
+
+    def end_of(text: str) -> tuple[str, float]:
+        before = time.monotonic()
+        with pytest.raises(TransportError) as caught:
+            transport.post(CHAT, streamed(text), KEYS[0], on_chunk=lambda _: None)
+        return caught.value.code, time.monotonic() - before
+
+    code, after = end_of("[[fault:drip]]")
+    assert (code, after > 1.4) == ("timeout", True)
+    code, after = end_of("[[fault:stall]]")
+    assert code == "stalled"
+    assert after < 1.4
+    assert failure(transport, "[[fault:drip]]").code == "stalled"  # without a listener as ever
+
+
+@pytest.mark.parametrize(("fault", "code"), [("truncated", "cut_off"), ("reset", "reset")])
+def test_what_breaks_in_a_stream(dial: Open, simulator: Simulator, fault: str, code: str) -> None:
+    """What came until then was handed over."""
+    parts: list[bytes] = []
+    with pytest.raises(TransportError) as caught:
+        dial(simulator.base_url).post(
+            CHAT, streamed(f"[[fault:{fault}]]"), KEYS[0], on_chunk=parts.append
+        )
+    assert (caught.value.code, caught.value.connected) == (code, True)
+    assert (b"[sim" in b"".join(parts)) is (fault == "truncated")
+
+
+def test_a_listener_is_no_way_around_the_bound(dial: Open, simulator: Simulator) -> None:
+    """An endless stream is cut off as any answer."""
+    with pytest.raises(TransportError) as caught:
+        dial(simulator.base_url).post(
+            CHAT, streamed("[[fault:huge]]"), KEYS[0], on_chunk=lambda _: None
+        )
+    assert caught.value.code == "too_large"
+
+
 def test_blanks_are_a_sign_of_life_and_no_beginning(dial: Open, simulator: Simulator) -> None:
     """A second of newlines before the answer is no stall, however short body_timeout is."""
     reply = dial(simulator.base_url, body_timeout_s=0.3).post(

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .http import Connection, chunk
+from .http import JSON_TYPE, Connection, chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -28,7 +28,7 @@ HUGE_CHUNK_BYTES = 250_000
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a fault is played: the connection, the good body, the headers of a good answer.
+    """Where a fault is played: the connection, the good body (JSON or events), its headers.
 
     `finished` writes the call down in the journal with its status, None for an incomplete answer;
     it is called before the last bytes go out, so that who has seen them finds it written.
@@ -38,6 +38,11 @@ class Stage:
     body: bytes
     headers: tuple[tuple[str, str], ...]
     finished: Callable[[int | None], None]
+    content_type: str = JSON_TYPE
+
+    def begin(self, *, length: int | None) -> None:
+        """Send the head."""
+        self.connection.begin(self.headers, length=length, content_type=self.content_type)
 
 
 async def _hang(_stage: Stage) -> None:
@@ -45,7 +50,7 @@ async def _hang(_stage: Stage) -> None:
 
 
 async def _drip(stage: Stage) -> None:
-    stage.connection.begin(stage.headers, length=DRIP_BYTES)
+    stage.begin(length=DRIP_BYTES)
     for position in range(DRIP_BYTES):
         await asyncio.sleep(BEAT_S)
         stage.connection.write(stage.body[position : position + 1] or b" ")
@@ -54,7 +59,7 @@ async def _drip(stage: Stage) -> None:
 
 
 async def _stall(stage: Stage) -> None:
-    stage.connection.begin(stage.headers, length=len(stage.body))
+    stage.begin(length=len(stage.body))
     stage.connection.write(stage.body[: len(stage.body) // 2])
     await asyncio.Event().wait()
 
@@ -71,13 +76,13 @@ async def _close(stage: Stage) -> None:
 
 async def _truncated(stage: Stage) -> None:
     stage.finished(None)
-    stage.connection.begin(stage.headers, length=len(stage.body))
+    stage.begin(length=len(stage.body))
     stage.connection.write(stage.body[: len(stage.body) // 2])
     stage.connection.close()
 
 
 async def _whitespace(stage: Stage) -> None:
-    stage.connection.begin(stage.headers, length=None)
+    stage.begin(length=None)
     for _ in range(round(WHITESPACE_S / BEAT_S)):
         stage.connection.write(chunk(b"\n"))
         await asyncio.sleep(BEAT_S)
@@ -90,7 +95,7 @@ async def _huge(stage: Stage) -> None:
     """A valid answer whose text is the good one and 80 MB of `x`, never in memory as a whole."""
     mark = b'","refusal"'
     start, _, rest = stage.body.partition(mark)
-    stage.connection.begin(stage.headers, length=None)
+    stage.begin(length=None)
     stage.connection.write(chunk(start))
     filler = chunk(b"x" * HUGE_CHUNK_BYTES)
     for _ in range(HUGE_BYTES // HUGE_CHUNK_BYTES):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .answers import answer_text, completion, last_user_text, message_texts, usage_of
+from .answers import answer_text, last_user_text, message_texts, usage_of
 from .breakage import BREAK, Stage
+from .events import EVENTS_TYPE, broken_off, play, streamed, wants_events
 from .fault_answers import (
     FaultyCall,
     bare_rate_limit,
@@ -22,13 +23,13 @@ from .fault_answers import (
     unsupported_parameter,
 )
 from .faults import BREAKAGES, KEY_REFUSALS, REFUSALS, Dice, Markers, UnknownFaultError
-from .http import Connection, Request, Response
+from .http import JSON_TYPE, Connection, Request, Response
 from .journal import CHAT_PATH, Entry, Journal
 from .limits import Limiter
 from .settings import DEFAULT_MODELS, SimulatorSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 MODELS_PATH = "/v1/models"
 
@@ -44,6 +45,11 @@ class _Exchange:
     settings: SimulatorSettings
     arrived_s: float
     limit_headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def in_events(self) -> bool:
+        """Whether its answer comes in pieces."""
+        return self.settings.streams and wants_events(self.body or {})
 
     def faulty(self) -> FaultyCall:
         return FaultyCall(self.entry.number, self.key, self.body or {})
@@ -148,11 +154,33 @@ class Endpoints:
         if fault is not None:
             self._misbehave(exchange, fault)
             return
-        self._later(exchange, self._answer)
+        self._answer(exchange, lambda late: _good_response(late.faulty()))
 
-    def _answer(self, exchange: _Exchange) -> None:
-        body = exchange.body or {}
-        self._send(exchange, Response(200, orjson.dumps(completion(body, exchange.entry.number))))
+    def _answer(self, exchange: _Exchange, make: Callable[[_Exchange], Response]) -> None:
+        """Send an answer after the latency, or its events spread over it."""
+        if not exchange.in_events:
+            self._later(exchange, lambda late: self._send(late, make(late)))
+            return
+        response, body = make(exchange), exchange.body or {}
+        events = streamed(response, body)
+        if exchange.entry.fault == "error_in_200":
+            good = streamed(_good_response(exchange.faulty()), body)
+            events = broken_off(good or [], response)
+        if events is None:
+            self._later(exchange, lambda late: self._send(late, response))
+            return
+        journal, entry, settings = self._journal, exchange.entry, exchange.settings
+        latency_s = self._dice.latency_s(settings.latency_s, settings.latency_spread_s)
+        self._play(
+            exchange,
+            play(
+                exchange.connection,
+                _headers(exchange),
+                events,
+                latency_s,
+                lambda: journal.finish(entry, 200),
+            ),
+        )
 
     def _misbehave(self, exchange: _Exchange, kind: str) -> None:
         """Refusals and breakages begin at once, bad answers take as long as good ones."""
@@ -162,19 +190,25 @@ class Endpoints:
         elif kind in REFUSALS:
             self._send(exchange, faulty_response(kind, exchange.faulty()))
         else:
-            self._later(
-                exchange, lambda late: self._send(late, faulty_response(kind, late.faulty()))
-            )
+            self._answer(exchange, lambda late: faulty_response(kind, late.faulty()))
 
     def _break(self, exchange: _Exchange, kind: str) -> None:
         journal, entry = self._journal, exchange.entry
+        good = _good_response(exchange.faulty())
+        events = streamed(good, exchange.body or {}) if exchange.in_events else None
         stage = Stage(
             exchange.connection,
-            good_body(exchange.faulty()),
+            good.body if events is None else b"".join(events),
             _headers(exchange),
             lambda status: journal.finish(entry, status),
+            JSON_TYPE if events is None else EVENTS_TYPE,
         )
-        task = asyncio.get_running_loop().create_task(BREAK[kind](stage))
+        self._play(exchange, BREAK[kind](stage))
+
+    def _play(self, exchange: _Exchange, scene: Coroutine[None, None, None]) -> None:
+        """Run what sends an answer bit by bit, until the client leaves."""
+        journal, entry = self._journal, exchange.entry
+        task = asyncio.get_running_loop().create_task(scene)
 
         def gone() -> None:
             task.cancel()
@@ -215,6 +249,10 @@ def _headers(exchange: _Exchange) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _good_response(call: FaultyCall) -> Response:
+    return Response(200, good_body(call))
+
+
 def _accepted(exchange: _Exchange) -> bool:
     keys = exchange.settings.keys
     return exchange.key != "" and (keys is None or exchange.key in keys)
@@ -244,11 +282,6 @@ def _body_problem(body: dict[str, Any] | None, settings: SimulatorSettings) -> R
             return refuse(400, message, code="missing_required_parameter", param=name)
     if settings.models is not None and body["model"] not in settings.models:
         return unknown_model(body["model"])
-    if body.get("stream"):
-        # Said aloud, since a client waiting for events would never understand a plain answer.
-        return refuse(
-            400, "The simulator does not stream.", code="unsupported_value", param="stream"
-        )
     for name in settings.unsupported_params:
         if name in body:
             return unsupported_parameter(name, body[name])

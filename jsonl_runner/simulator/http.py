@@ -252,9 +252,18 @@ class Connection(asyncio.Protocol):
         self.write(head + response.body)
         self.end()
 
-    def begin(self, headers: tuple[tuple[str, str], ...], *, length: int | None) -> None:
-        """Send the head of a 200 whose JSON body comes in parts; `length` None means in chunks."""
-        self.write(render_head(200, headers, length=length, keep_alive=self._keep_alive))
+    def begin(
+        self,
+        headers: tuple[tuple[str, str], ...],
+        *,
+        length: int | None,
+        content_type: str = JSON_TYPE,
+    ) -> None:
+        """Send the head of a 200 whose body comes in parts; `length` None means in chunks."""
+        head = render_head(
+            200, headers, content_type=content_type, length=length, keep_alive=self._keep_alive
+        )
+        self.write(head)
 
     def write(self, data: bytes) -> None:
         """Send a part of an answer; nothing happens once the client has left."""

@@ -27,6 +27,7 @@ class SimulatorSettings:
     fault_rates: fault kind -> probability; together at most 1.
     key_faults: key -> the fault it always has.
     unsupported_params: body fields refused with 400.
+    streams: whether `stream` is heeded; if not, every answer comes in one piece.
     record_bodies: whether the journal keeps each call's last user text.
     """
 
@@ -42,6 +43,7 @@ class SimulatorSettings:
     fault_rates: Mapping[str, float] = field(default_factory=dict)
     key_faults: Mapping[str, str] = field(default_factory=dict)
     unsupported_params: tuple[str, ...] = ()
+    streams: bool = True
     seed: int = 0
     record_bodies: bool = True
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..attempts import Reply
 
 #: Bytes. A longer answer is cut off as a fault: the longest outputs of today's models are below
 #: 2 MiB of text, and a server gone mad must not fill the memory of four thousand threads.
 MAX_REPLY_BYTES = 64 * 1024 * 1024
-#: Bytes of an answer that must come within each `body_timeout` once it has begun.
+#: Bytes of an answer that must come within each `body_timeout` once it has begun; of a stream, one.
 MIN_BODY_PROGRESS = 1024
 
 
@@ -40,7 +42,15 @@ class TransportSettings:
 class Transport(Protocol):
     """Makes attempts, from many threads at once."""
 
-    def post(self, path: str, body: bytes, key: str, *, with_head: bool = True) -> Reply:
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        key: str,
+        *,
+        with_head: bool = True,
+        on_chunk: Callable[[bytes], None] | None = None,
+    ) -> Reply:
         """Send JSON and return the answer, whatever its status.
 
         Args:
@@ -49,6 +59,9 @@ class Transport(Protocol):
             key: for the Authorization header; empty for none.
             with_head: whether the headers are wanted; if not, a transport that saves time without
                 them may keep back all but Retry-After.
+            on_chunk: is given the body of a 200 in parts, as they come, in this thread. Any byte
+                then counts as progress: events are small. What it raises ends the call and comes
+                out of here.
 
         Raises:
             TransportError: no whole answer came.

@@ -51,6 +51,7 @@ class Watch:
         "_size",
         "_sockets",
         "fault",
+        "least_progress",
         "refused",
         "running",
         "thread",
@@ -69,6 +70,8 @@ class Watch:
         self.thread = threading.get_ident()
         self.running = False
         self.fault: Fault | None = None
+        #: Bytes that must come within each `body_timeout`.
+        self.least_progress = MIN_BODY_PROGRESS
         #: Whether the call under way was denied a second connection.
         self.refused = False
 
@@ -137,7 +140,7 @@ class Watch:
         checked_at = self._checked_at
         if not self.running or checked_at is None or now - checked_at < body_timeout_s:
             return
-        if self._size - self._checked_size < MIN_BODY_PROGRESS:
+        if self._size - self._checked_size < self.least_progress:
             text = f"the answer began and then stalled for {body_timeout_s:g} s"
             self.end_call(Fault("stalled", text))
         else:

@@ -16,11 +16,14 @@ import pycurl
 
 from ..attempts import Reply
 from ..errors import TransportError
+from .base import MIN_BODY_PROGRESS
 from .connection import Watch, Watchdog
 from .curl_errors import translate
 from .surroundings import account_headers, is_loopback, trusted_certificates
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .base import TransportSettings
 
 
@@ -44,12 +47,22 @@ class CurlTransport:
         self._headers: dict[str, list[str]] = {}
         self._watchdog = Watchdog(settings.body_timeout_s, time.monotonic)
 
-    def post(self, path: str, body: bytes, key: str, *, with_head: bool = True) -> Reply:
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        key: str,
+        *,
+        with_head: bool = True,
+        on_chunk: Callable[[bytes], None] | None = None,
+    ) -> Reply:
         """Send JSON; see `Transport.post`."""
         handle = self._handle()
         handle.take_head(wanted=with_head)
         handle.curl.setopt(pycurl.POSTFIELDS, body)  # makes it a POST, too
-        return self._perform(handle, path, key)
+        if on_chunk is None:
+            return self._perform(handle, path, key)
+        return self._perform_passing_on(handle, path, key, on_chunk)
 
     def get(self, path: str, key: str) -> Reply:
         """Fetch; see `Transport.get`."""
@@ -126,6 +139,36 @@ class CurlTransport:
                     curl.setopt(pycurl.FRESH_CONNECT, 0)
             return Reply(curl.getinfo(pycurl.RESPONSE_CODE), handle.head(), body)
 
+    def _perform_passing_on(
+        self, handle: _Handle, path: str, key: str, on_chunk: Callable[[bytes], None]
+    ) -> Reply:
+        """Make the call, and hand the body of a 200 on as it comes."""
+        curl, watch = handle.curl, handle.watch
+        raised: list[BaseException] = []
+
+        def received(chunk: bytes) -> int | None:
+            taken = watch.received(chunk)
+            if taken is None and handle.is_ok():
+                try:
+                    on_chunk(chunk)
+                except BaseException as error:  # noqa: BLE001  # through libcurl it cannot pass
+                    raised.append(error)
+                    return -1
+            return taken
+
+        handle.take_head(wanted=True)  # it tells a 200 from an error
+        curl.setopt(pycurl.WRITEFUNCTION, received)
+        watch.least_progress = 1
+        try:
+            return self._perform(handle, path, key)
+        except TransportError:
+            if raised:
+                raise raised[0] from None
+            raise
+        finally:
+            curl.setopt(pycurl.WRITEFUNCTION, watch.received)
+            watch.least_progress = MIN_BODY_PROGRESS
+
     def _explain(self, error: pycurl.error, handle: _Handle) -> TransportError:
         """Return libcurl's error as ours."""
         curl, fault = handle.curl, handle.watch.fault
@@ -183,6 +226,13 @@ class _Handle:
         if wanted is not self._has_head:
             self.curl.setopt(pycurl.HEADERFUNCTION, self.headers.append if wanted else None)
             self._has_head = wanted
+
+    def is_ok(self) -> bool:
+        """Return whether the answer that is coming is a 200; its head must be taken."""
+        for line in reversed(self.headers):  # before it may stand a proxy's, or a 100's
+            if line.startswith(b"HTTP/"):
+                return line.split(None, 2)[1:2] == [b"200"]
+        return False
 
     def head(self) -> bytes:
         """Return the answer's headers, or the one that libcurl keeps by itself."""

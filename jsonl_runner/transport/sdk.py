@@ -25,6 +25,7 @@ from .surroundings import account_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from .base import TransportSettings
 
@@ -78,6 +79,10 @@ class Clients:
                 client = self._clients.get(key) or self._make(key)
                 self._clients[key] = client
         return client
+
+    def passing_on(self, on_chunk: Callable[[bytes], None]) -> AbstractContextManager[None]:
+        """Return a block in which the bodies of this thread's 200s are handed on as they come."""
+        return self._lines.passing_on(on_chunk)
 
     def abort(self) -> None:
         """End every call under way, and every later one, at once."""
@@ -163,12 +168,18 @@ class OpenAITransport:
         key: str,
         *,
         with_head: bool = True,  # noqa: ARG002  # the library parses it in any case
+        on_chunk: Callable[[bytes], None] | None = None,
     ) -> Reply:
         """Send JSON; see `Transport.post`."""
         client, options = self._client(key)
-        return _reply(
-            lambda: client.post(path, content=body, cast_to=httpx2.Response, options=options)
-        )
+
+        def call() -> httpx2.Response:
+            return client.post(path, content=body, cast_to=httpx2.Response, options=options)
+
+        if on_chunk is None:
+            return _reply(call)
+        with self.clients.passing_on(on_chunk):
+            return _reply(call)
 
     def get(self, path: str, key: str) -> Reply:
         """Fetch; see `Transport.get`."""

@@ -7,6 +7,7 @@ settings and the TLS context, which costs 28 ms and a megabyte to make.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import sys
 import threading
@@ -24,7 +25,7 @@ from .sdk_stream import Backend, Line
 from .surroundings import proxy_for, trusted_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .base import TransportSettings
 
@@ -92,6 +93,32 @@ class Lines(httpx2.BaseTransport):
             extensions=answer.extensions,
         )
 
+    @contextlib.contextmanager
+    def passing_on(self, on_chunk: Callable[[bytes], None]) -> Iterator[None]:
+        """In this block the bodies of this thread's 200s are handed on as they come.
+
+        What `on_chunk` raises ends the call and comes out of the block as itself.
+        """
+        raised: list[BaseException] = []
+
+        def noting(chunk: bytes) -> None:
+            try:
+                on_chunk(chunk)
+            except BaseException as error:
+                raised.append(error)
+                raise
+
+        line = self._thread().line
+        line.on_chunk = noting
+        try:
+            yield
+        except BaseException:
+            if raised:
+                raise raised[0] from None
+            raise
+        finally:
+            line.on_chunk = None
+
     def abort(self) -> None:
         """End every call under way, and every later one."""
         self._is_over = True
@@ -157,7 +184,8 @@ class _Body(httpx2.SyncByteStream):
         self._line = line
         self._answer = answer
         # Pauses are in the nature of a stream of events, which a user's function may ask for.
-        self._is_watched = not any(
+        self._on_chunk = line.on_chunk if answer.status == 200 else None
+        self._is_watched = self._on_chunk is not None or not any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream")
             for name, value in answer.headers
         )
@@ -168,6 +196,8 @@ class _Body(httpx2.SyncByteStream):
             for chunk in self._answer.iter_stream():
                 if self._is_watched:
                     line.received(chunk)
+                if self._on_chunk is not None:
+                    self._on_chunk(chunk)
                 yield chunk
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise line.explain(error) from None

@@ -57,6 +57,8 @@ class Line:
         self._deadline = self._connect_by = 0.0
         self._body_by: float | None = None
         self._size = self._checked_size = 0
+        #: Is given the body of a 200 in parts, where a call has asked for it.
+        self.on_chunk: Callable[[bytes], None] | None = None
         #: Whether a call is under way.
         self.running = False
         #: Whether any of its request was sent, its answer begun, the connection closed.
@@ -99,7 +101,7 @@ class Line:
         if self._body_by is None:
             if chunk.isspace():  # a server's sign of life, not yet an answer
                 return
-        elif self._size - self._checked_size < MIN_BODY_PROGRESS:
+        elif self._size - self._checked_size < (1 if self.on_chunk else MIN_BODY_PROGRESS):
             return
         self._body_by = time.monotonic() + self.settings.body_timeout_s
         self._checked_size = self._size
