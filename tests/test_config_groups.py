@@ -234,18 +234,20 @@ ENVIRON = {"KEY_ONE": KEYS[0], "KEYS": ",".join(KEYS), "COUNT": "8", "WARM": "0.
 
 def test_values_from_the_environment(tmp_path: Path) -> None:
     """`${NAME}` as a whole value, wherever it stands; the rest is read as JSON."""
+    openai = {"api_key": "${KEY_ONE}", "model": "${COUNT}", "temperature": " ${WARM} "}
     data: dict[str, Any] = {
-        "openai": {"api_key": "${KEY_ONE}", "model": "${COUNT}", "temperature": " ${WARM} "},
+        "openai": {**openai, "stop": "a ${NAME} within a parameter stays"},
         "parallel": {"batch_size": "${COUNT}"},
-        "params": {"stop": ["${KEYS}", "${COUNT}"], "user": "a ${NAME} within a text stays"},
+        "params": {"names": ["${KEYS}", "${COUNT}"], "user": "so does ${THIS} one"},
     }
     config = load(write(tmp_path / "c.json", data), None, ENVIRON)
     assert [key.reveal() for key in config.api_keys] == [KEYS[0]]
     assert (config.model, config.threads) == ("8", 8)
     assert config.params == {
-        "stop": [",".join(KEYS), 8],
-        "user": "a ${NAME} within a text stays",
+        "names": [",".join(KEYS), 8],
+        "user": "so does ${THIS} one",
         "temperature": 0.5,
+        "stop": "a ${NAME} within a parameter stays",
     }
 
 
@@ -254,6 +256,12 @@ def test_lists_of_keys_from_the_environment(tmp_path: Path, value: object) -> No
     """One variable with a comma list, or one for each key."""
     config = load(write(tmp_path / "c.json", {"api_keys": value}), None, ENVIRON)
     assert tuple(key.reveal() for key in config.api_keys) == KEYS
+
+
+def test_a_key_of_digits_is_a_text(tmp_path: Path) -> None:
+    """Gateways have such keys."""
+    path = write(tmp_path / "c.json", {"api_keys": ["${DIGITS}"]})
+    assert load(path, None, {"DIGITS": "0123456789"}).api_keys[0].reveal() == "0123456789"
 
 
 @pytest.mark.parametrize(

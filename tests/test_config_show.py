@@ -132,6 +132,15 @@ def test_no_key_is_shown_wherever_it_stands(text: str, words: tuple[str, ...]) -
     assert json.dumps(key)[1:-1] not in out
 
 
+def test_no_part_of_a_key_is_shown() -> None:
+    """What looks like a login inside a key does not keep the rest of it from being known."""
+    key = "sk-first://second@third"
+    out, _ = told("show", "--config", write({"api_keys": key, "model": f"m {key}"}))
+    assert "m #1(…hird)" in out
+    assert "first" not in out
+    assert "second" not in out
+
+
 @pytest.mark.parametrize("words", [(), ("--json",)])
 @pytest.mark.parametrize("login", [f"user:{PASSWORD}", f"user:a/{PASSWORD}", f"a@b:{PASSWORD}"])
 def test_no_login_is_shown(login: str, words: tuple[str, ...]) -> None:

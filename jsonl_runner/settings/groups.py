@@ -59,10 +59,9 @@ def _with_params(
         if name in values:
             _refuse_twice(source, f"params.{name}", given.written)
         values[name] = given.value
-    given_ones = [*([] if flat is None else [flat]), *params.values()]
-    written = ", ".join(given.written for given in given_ones)
-    is_reference = any(given.is_reference for given in given_ones)
-    return {**found, "params": Given("params", values, written, is_reference)}
+    names = [] if flat is None else [flat.written]
+    written = ", ".join(names + [given.written for given in params.values()])
+    return {**found, "params": Given("params", values, written)}
 
 
 def _refuse_twice(source: str, first: str, second: str) -> None:
