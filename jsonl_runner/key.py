@@ -101,9 +101,11 @@ class Key:
         """Return the seconds until every bucket has room for a call of this size."""
         longest = 0.0
         for bucket in self._by_request:
-            longest = max(longest, bucket.wait_s(1.0, now))
+            wait_s = bucket.wait_s(1.0, now)
+            longest = wait_s if wait_s > longest else longest
         for bucket in self._by_token:
-            longest = max(longest, bucket.wait_s(tokens, now))
+            wait_s = bucket.wait_s(tokens, now)
+            longest = wait_s if wait_s > longest else longest
         return longest
 
     def forbids(self, row: str) -> bool:

@@ -220,8 +220,8 @@ class Rotator:
         with self._lock:
             now = self._clock.now()
             self._released_at = now
-            key = lease.key
-            key.in_flight -= 1
+            key, in_flight = lease.key, lease.key.in_flight
+            key.in_flight = in_flight - 1
             if verdict.limits is not None:
                 key.learn(lease, verdict.limits, now)
             if key.configured[1] is not None:
@@ -242,7 +242,7 @@ class Rotator:
                 self._worked = self._worked or verdict.kind is Kind.OK
                 key.forbidden_row = None
                 key.refusals = 0 if lease.number > key.rested_number else key.refusals
-                key.concurrency.succeeded(lease.position)
+                key.concurrency.succeeded(lease.position, in_flight)
             if not self._endpoint.calm and verdict.kind not in _NO_ANSWER:
                 self._endpoint.answered()
             self._file(key, now)
