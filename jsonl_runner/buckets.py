@@ -50,7 +50,7 @@ class Bucket:
     def _refill(self, now: float) -> None:
         if now > self.stamp:
             level = self.level + self.rate * (now - self.stamp)
-            self.level = level if level < self.capacity else self.capacity
+            self.level = min(level, self.capacity)
             self.stamp = now
 
     def wait_s(self, cost: float, now: float) -> float:

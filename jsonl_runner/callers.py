@@ -47,7 +47,7 @@ class _Ease:
 
         The calls after it do not wait for its answer: hundreds would ask in the meantime.
         """
-        if self._left:
+        if self._left > 0:
             self._left -= 1
             return False
         self._left = self._untold

@@ -101,11 +101,9 @@ class Key:
         """Return the seconds until every bucket has room for a call of this size."""
         longest = 0.0
         for bucket in self._by_request:
-            wait_s = bucket.wait_s(1.0, now)
-            longest = wait_s if wait_s > longest else longest
+            longest = max(longest, bucket.wait_s(1.0, now))
         for bucket in self._by_token:
-            wait_s = bucket.wait_s(tokens, now)
-            longest = wait_s if wait_s > longest else longest
+            longest = max(longest, bucket.wait_s(tokens, now))
         return longest
 
     def forbids(self, row: str) -> bool:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: The key can do no more; the server has not spoken.
 _OF_KEY = frozenset({Kind.KEY_FINISHED, Kind.NO_MODEL})
 _NO_ANSWER = frozenset({Kind.TRANSIENT, Kind.UNREACHABLE})
+#: What says something against the key or the server.
+_TELLING = _OF_KEY | _NO_ANSWER | {Kind.RATE_LIMITED, Kind.FORBIDDEN}
 #: Seconds without any answer after which that is said.
 _QUIET_S = 10.0
 #: Seconds a key rests after its first 403.
@@ -226,28 +228,34 @@ class Rotator:
                 key.learn(lease, verdict.limits, now)
             if key.configured[1] is not None:
                 self._settle_tokens(key.configured[1], lease, verdict)
-            if verdict.kind is Kind.RATE_LIMITED:
-                self._cool(lease, verdict, now)
-            elif verdict.kind in _OF_KEY:
-                self._retire(key, verdict)
-            elif verdict.kind is Kind.FORBIDDEN:
-                if key.forbids(lease.row):
-                    self._retire(key, verdict)
-                else:  # its row shall go to another key, and another row come to this one
-                    key.cooling_until = max(key.cooling_until, now + _SUSPECT_S)
-            elif verdict.kind in _NO_ANSWER:
-                if verdict.of_server:
-                    self._endpoint.failed(verdict, self._rng, now)
+            if verdict.kind in _TELLING:
+                self._take_trouble(lease, verdict, now)
             else:
                 self._worked = self._worked or verdict.kind is Kind.OK
                 key.forbidden_row = None
-                key.refusals = 0 if lease.number > key.rested_number else key.refusals
+                if lease.number > key.rested_number:
+                    key.refusals = 0
                 key.concurrency.succeeded(lease.position, in_flight)
             if not self._endpoint.calm and verdict.kind not in _NO_ANSWER:
                 self._endpoint.answered()
             self._file(key, now)
             if self._is_awaited:
                 self._changed.notify()
+
+    def _take_trouble(self, lease: Lease, verdict: Verdict, now: float) -> None:
+        """Learn from a call that says something against its key or the server."""
+        key = lease.key
+        if verdict.kind is Kind.RATE_LIMITED:
+            self._cool(lease, verdict, now)
+        elif verdict.kind in _OF_KEY:
+            self._retire(key, verdict)
+        elif verdict.kind is Kind.FORBIDDEN:
+            if key.forbids(lease.row):
+                self._retire(key, verdict)
+            else:  # its row shall go to another key, and another row come to this one
+                key.cooling_until = max(key.cooling_until, now + _SUSPECT_S)
+        elif verdict.of_server:
+            self._endpoint.failed(verdict, self._rng, now)
 
     def give_back(self, lease: Lease) -> None:
         """Take back a lease whose call was not made, or was cut off by an abort."""

@@ -146,19 +146,19 @@ def _read_answer(body: bytes) -> Verdict:
         return _error_in_200(data["error"])
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
+    said = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(said, dict):
         return Verdict(Kind.TRANSIENT, "no_choices", "HTTP 200 without choices")
     usage, model = data.get("usage"), data.get("model")
     finish = choice.get("finish_reason")
     answer = Answer(
-        _text_of(message),
+        _text_of(said),
         finish if isinstance(finish, str) else None,
         model if isinstance(model, str) else None,
         usage if isinstance(usage, dict) else None,
     )
     if answer.text is None or finish in _ODD_ENDS:
-        return _judge_odd(answer, message)
+        return _judge_odd(answer, said)
     return Verdict(Kind.OK, answer=answer)
 
 
