@@ -46,13 +46,18 @@ class Concurrency:
 
         Args:
             position: see above.
-            in_flight: calls in flight when its answer came, itself included: the first calls of a
-                burst had few beside them when they were sent, and all of them when answered.
+            in_flight: calls in flight when its answer came, itself included. Counts only where
+                hundreds are allowed and none was ever refused: the first calls of a burst had few
+                beside them when they were sent, and all of them when answered.
         """
         if self.limit >= self.maximum:
             return
-        step = 1 if self.limit < _CAREFUL else _QUICK_STEP
-        if (1 + step) * max(position, in_flight) < self.limit:
+        step, used = 1, position
+        if self.limit >= _CAREFUL:
+            step = _QUICK_STEP
+            if self._cut_at < 0:
+                used = max(position, in_flight)
+        if (1 + step) * used < self.limit:
             return  # an allowance that is not used proves nothing
         if self.limit < self._ceiling:
             if self.limit == 1 and self._cut_at < 0:
