@@ -26,6 +26,8 @@ class Breaker:
     """
 
     def __init__(self) -> None:
+        #: Whether nothing has failed since the last answer: then a call need neither ask nor tell.
+        self.calm = True
         self._until = 0.0
         self._failures = 0  # in a row, since the last answer
         self._rests = 0
@@ -48,6 +50,7 @@ class Breaker:
         self._failures = self._rests = 0
         self._probing = self._in_flight_probe = False
         self._until = 0.0
+        self.calm = True
 
     def given_back(self) -> None:
         """Note that a call was not made."""
@@ -55,6 +58,7 @@ class Breaker:
 
     def failed(self, verdict: Verdict, rng: random.Random, now: float) -> None:
         """Note a failure; several in a row, or no connection at all, make a rest."""
+        self.calm = False
         self._code, self._trouble = verdict.code, verdict.message
         if self._until > now:
             return  # sent before the rest: the same episode

@@ -35,7 +35,7 @@ class Bucket:
         now: the present, in seconds.
     """
 
-    __slots__ = ("capacity", "level", "rate", "stamp", "taken")
+    __slots__ = ("_reset_at", "capacity", "level", "rate", "stamp", "taken")
 
     def __init__(self, per_minute: float, now: float) -> None:
         self.rate = per_minute / _MINUTE_S
@@ -44,6 +44,8 @@ class Bucket:
         self.stamp = now
         #: Everything ever taken; a lease remembers it to know what was taken after its own start.
         self.taken = 0.0
+        #: When one call may go in any case, because its answer tells what there is.
+        self._reset_at = math.inf
 
     def _refill(self, now: float) -> None:
         if now > self.stamp:
@@ -57,11 +59,19 @@ class Bucket:
         A cost above the capacity waits for a full bucket: no row is too big for ever.
         """
         self._refill(now)
+        if cost <= self.level:
+            return 0.0
         missing = min(cost, self.capacity) - self.level
-        return max(0.0, missing / self.rate) if missing > _EXACT else 0.0
+        if missing <= _EXACT:
+            return 0.0
+        by_rate = missing / self.rate if self.rate > 0 else math.inf
+        wait_s = max(0.0, min(by_rate, self._reset_at - now))
+        return wait_s if wait_s < math.inf else _MINUTE_S
 
     def take(self, cost: float) -> float:
         """Spend `cost`; return the reading of `taken` after it."""
+        if self.level < cost:
+            self._reset_at = math.inf  # the one call of this reset
         self.level -= cost
         self.taken += cost
         return self.taken
@@ -80,7 +90,7 @@ class LearnedBucket(Bucket):
     two answers is the change of `remaining` plus what was sent in between.
     """
 
-    __slots__ = ("_anchor", "_heard_at", "_newest", "_reset_at")
+    __slots__ = ("_anchor", "_heard_at", "_newest")
 
     def __init__(self, limit: RateLimit, now: float) -> None:
         super().__init__(limit.limit, now)
@@ -88,30 +98,8 @@ class LearnedBucket(Bucket):
         self.rate = _first_guess(limit)
         self._newest = -1.0
         self._heard_at = now
-        self._reset_at = math.inf
         #: The answer the next measurement starts from: when it was sent, `taken` then, `remaining`.
         self._anchor: tuple[float, float, float] | None = None
-
-    def wait_s(self, cost: float, now: float) -> float:
-        """Return the seconds until `cost` may be taken; see `Bucket.wait_s`.
-
-        At the announced reset one call may go in any case: its answer tells what there is.
-        """
-        self._refill(now)
-        if cost <= self.level:
-            return 0.0
-        missing = min(cost, self.capacity) - self.level
-        if missing <= _EXACT:
-            return 0.0
-        by_rate = missing / self.rate if self.rate > 0 else math.inf
-        wait_s = max(0.0, min(by_rate, self._reset_at - now))
-        return wait_s if wait_s < math.inf else _MINUTE_S
-
-    def take(self, cost: float) -> float:
-        """Spend `cost`; see `Bucket.take`."""
-        if self.level < cost:
-            self._reset_at = math.inf  # the one call of this reset
-        return super().take(cost)
 
     def observe(self, limit: RateLimit, *, mark: float, started_s: float, now: float) -> None:
         """Correct level and rate by an answer's headers.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from .attempts import Answer, Kind, Verdict
@@ -21,22 +23,53 @@ if TYPE_CHECKING:
 CHAT_PATH = "/chat/completions"
 #: Requests that are left of a limit when one is far from it; and tokens for each of them.
 _MUCH_ROOM, _TOKENS_A_CALL = 1000, 2000
-#: Calls whose headers are then not asked for: less than one in a hundred of what is left.
-_AT_EASE = 9
+#: Calls whose headers are not asked for where the server tells no limits; and at the most, where
+#: they are less than one in a hundred of what is left.
+_NONE_TOLD, _FAR_OFF = 9, 99
 
 
-def _at_ease_after(limits: RateLimits | None) -> int:
-    """Return how many calls need not bring the limits after one that brought these.
+class _Ease:
+    """How seldom the calls of one key ask for headers.
 
     Far from a limit the rotator's own count is as good, and to take and read the headers costs more
-    than all else that is done with an answer.
+    than all else that is done with an answer. Threads may overwrite each other's counts; they need
+    not be exact.
     """
-    if limits is None:  # a server that tells none, most likely
-        return _AT_EASE
-    requests, tokens = limits
-    has_room = requests is None or requests.remaining >= _MUCH_ROOM
-    has_tokens = tokens is None or tokens.remaining >= _MUCH_ROOM * _TOKENS_A_CALL
-    return _AT_EASE if has_room and has_tokens else 0
+
+    __slots__ = ("_left", "_untold")
+
+    def __init__(self) -> None:
+        #: Calls that need not ask after one that does; and how many of them are left.
+        self._untold = self._left = 0
+
+    def asks(self) -> bool:
+        """Return whether the next call asks.
+
+        The calls after it do not wait for its answer: hundreds would ask in the meantime.
+        """
+        if self._left > 0:
+            self._left -= 1
+            return False
+        self._left = self._untold
+        return True
+
+    def told(self, limits: RateLimits | None) -> None:
+        """Take note of the limits a success brought."""
+        if limits is None:
+            untold = _NONE_TOLD
+        else:
+            requests, tokens = limits
+            room = min(
+                requests.remaining if requests else math.inf,
+                tokens.remaining / _TOKENS_A_CALL if tokens else math.inf,
+            )
+            untold = int(min(_FAR_OFF, room / 100 - 1)) if room >= _MUCH_ROOM else 0
+        if untold != self._untold:
+            self._untold = self._left = untold
+
+    def ends(self) -> None:
+        """Let every call ask: one went wrong."""
+        self._untold = self._left = 0
 
 
 class ChatCaller:
@@ -52,8 +85,7 @@ class ChatCaller:
         self._transport = transport
         self._composer = composer
         self._clock = clock
-        #: For each key, how many calls need not bring its limits.
-        self._at_ease: dict[str, int] = {}
+        self._eases: defaultdict[str, _Ease] = defaultdict(_Ease)
 
     def prepare(self, record: Record) -> Request:
         """Return the request for a Record."""
@@ -61,19 +93,18 @@ class ChatCaller:
 
     def attempt(self, _record: Record, request: Request, key: str) -> Verdict:
         """Make one HTTP call."""
-        # Threads may overwrite each other's count; it need not be exact.
-        at_ease = self._at_ease.get(key, 0)
-        self._at_ease[key] = max(0, at_ease - 1)
+        ease = self._eases[key]
+        asks = ease.asks()
         try:
-            reply = self._transport.post(CHAT_PATH, request.body, key, with_head=not at_ease)
+            reply = self._transport.post(CHAT_PATH, request.body, key, with_head=asks)
         except TransportError as error:
             return classify_failure(error)
         try:
             verdict = classify(reply, self._clock.wall())
             if verdict.kind is not Kind.OK:
-                self._at_ease[key] = 0
-            elif not at_ease:
-                self._at_ease[key] = _at_ease_after(verdict.limits)
+                ease.ends()
+            elif asks:
+                ease.told(verdict.limits)
         except Exception as error:  # noqa: BLE001  # one odd answer must not end a night's run
             message = f"the answer cannot be read ({type(error).__name__}: {error})"
             return Verdict(Kind.TRANSIENT, "unreadable", message)

@@ -41,10 +41,23 @@ class Concurrency:
         self._step = 1
         self._cut_at = -1  # number of the newest call when the last cut was made
 
-    def succeeded(self, position: int) -> None:
-        """Note an answer to a call that was the `position`-th in flight when it was sent."""
-        step = 1 if self.limit < _CAREFUL else _QUICK_STEP
-        if self.limit >= self.maximum or (1 + step) * position < self.limit:
+    def succeeded(self, position: int, in_flight: int = 0) -> None:
+        """Note an answer to a call that was the `position`-th in flight when it was sent.
+
+        Args:
+            position: see above.
+            in_flight: calls in flight when its answer came, itself included. Counts only where
+                hundreds are allowed and none was ever refused: the first calls of a burst had few
+                beside them when they were sent, and all of them when answered.
+        """
+        if self.limit >= self.maximum:
+            return
+        step, used = 1, position
+        if self.limit >= _CAREFUL:
+            step = _QUICK_STEP
+            if self._cut_at < 0:
+                used = max(position, in_flight)
+        if (1 + step) * used < self.limit:
             return  # an allowance that is not used proves nothing
         if self.limit < self._ceiling:
             if self.limit == 1 and self._cut_at < 0:

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
 
 class Lease:
-    """The right to make one call with one key."""
+    """The right to make one call with one key.
 
-    __slots__ = ("_key", "marks", "number", "position", "row", "started_s", "tokens")
+    Attributes:
+        key: the key's books; to be changed by the rotator alone.
+    """
+
+    __slots__ = ("key", "marks", "number", "position", "row", "started_s", "tokens")
 
     def __init__(self, key: Key, tokens: int, started_s: float) -> None:
-        self._key = key
+        self.key = key
         self.tokens = tokens
         #: Index of the row the call is for; set by who makes it.
         self.row = ""
@@ -29,31 +33,29 @@ class Lease:
         self.marks: tuple[float, float] = (0.0, 0.0)
 
     @property
-    def key(self) -> Key:
-        """The key's books; to be changed by the rotator alone."""
-        return self._key
-
-    @property
     def secret(self) -> str:
         """The key itself: for an Authorization header and nothing else."""
-        return self._key.secret.reveal()
+        return self.key.secret.reveal()
 
     @property
     def label(self) -> str:
         """The key's name for people."""
-        return self._key.secret.label
+        return self.key.secret.label
 
 
 class Key:
     """The books of one key."""
 
     __slots__ = (
+        "_by_request",
+        "_by_token",
         "calls",
         "concurrency",
         "configured",
         "cooling_until",
         "forbidden_row",
         "in_flight",
+        "is_bounded",
         "learned",
         "refusals",
         "rested_number",
@@ -62,7 +64,12 @@ class Key:
         "version",
     )
 
-    def __init__(self, secret: Secret, concurrency: Concurrency) -> None:
+    def __init__(
+        self,
+        secret: Secret,
+        concurrency: Concurrency,
+        configured: tuple[Bucket | None, Bucket | None] = (None, None),
+    ) -> None:
         self.secret = secret
         self.concurrency = concurrency
         self.in_flight = 0
@@ -76,40 +83,46 @@ class Key:
         #: Number of the first call after the last cooldown: older ones tell nothing new.
         self.rested_number = 0
         #: Buckets for requests and tokens: from the configuration, and from the headers.
-        self.configured: tuple[Bucket | None, Bucket | None] = (None, None)
+        self.configured = configured
         self.learned: list[LearnedBucket | None] = [None, None]
         #: Counts changes, so that the rotator knows a stale heap entry.
         self.version = 0
+        self._sort_buckets()
 
-    def buckets(self, tokens: int) -> list[tuple[Bucket, float]]:
-        """Return each bucket with what a call of this size takes from it."""
-        requests, spent = self.configured
-        learned_requests, learned_spent = self.learned
-        found: list[tuple[Bucket, float]] = []
-        if requests is not None:
-            found.append((requests, 1.0))
-        if spent is not None:
-            found.append((spent, float(tokens)))
-        if learned_requests is not None:
-            found.append((learned_requests, 1.0))
-        if learned_spent is not None:
-            found.append((learned_spent, float(tokens)))
-        return found
+    def _sort_buckets(self) -> None:
+        """Put together what each call asks: the buckets that count calls, and those of tokens."""
+        by_request, by_token = zip(self.configured, self.learned, strict=True)
+        self._by_request: list[Bucket] = [bucket for bucket in by_request if bucket is not None]
+        self._by_token: list[Bucket] = [bucket for bucket in by_token if bucket is not None]
+        #: Whether there is any bucket.
+        self.is_bounded = bool(self._by_request or self._by_token)
+
+    def wait_s(self, tokens: int, now: float) -> float:
+        """Return the seconds until every bucket has room for a call of this size."""
+        longest = 0.0
+        for bucket in self._by_request:
+            longest = max(longest, bucket.wait_s(1.0, now))
+        for bucket in self._by_token:
+            longest = max(longest, bucket.wait_s(tokens, now))
+        return longest
 
     def forbids(self, row: str) -> bool:
         """Note a 403; return whether it is the second row in a row, so that the key is at fault."""
         before, self.forbidden_row = self.forbidden_row, row
         return before is not None and before != row
 
-    def take(self, tokens: int, buckets: list[tuple[Bucket, float]], now: float) -> Lease:
+    def take(self, tokens: int, now: float) -> Lease:
         """Book a call on all of its buckets."""
         self.calls += 1
         self.in_flight += 1
         lease = Lease(self, tokens, now)
-        for bucket, cost in buckets:
-            bucket.take(cost)
-        requests, spent = self.learned
-        lease.marks = (requests.taken if requests else 0.0, spent.taken if spent else 0.0)
+        if self.is_bounded:
+            for bucket in self._by_request:
+                bucket.take(1.0)
+            for bucket in self._by_token:
+                bucket.take(tokens)
+            requests, spent = self.learned
+            lease.marks = (requests.taken if requests else 0.0, spent.taken if spent else 0.0)
         return lease
 
     def learn(self, lease: Lease, limits: RateLimits, now: float) -> None:
@@ -120,5 +133,6 @@ class Key:
                 continue
             if bucket is None:
                 bucket = self.learned[number] = LearnedBucket(limit, now)
+                self._sort_buckets()
             mark = lease.marks[number]
             bucket.observe(limit, mark=mark, started_s=lease.started_s, now=now)

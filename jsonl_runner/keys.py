@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: The key can do no more; the server has not spoken.
 _OF_KEY = frozenset({Kind.KEY_FINISHED, Kind.NO_MODEL})
 _NO_ANSWER = frozenset({Kind.TRANSIENT, Kind.UNREACHABLE})
+#: What says something against the key or the server.
+_TELLING = _OF_KEY | _NO_ANSWER | {Kind.RATE_LIMITED, Kind.FORBIDDEN}
 #: Seconds without any answer after which that is said.
 _QUIET_S = 10.0
 #: Seconds a key rests after its first 403.
@@ -97,16 +99,25 @@ class Rotator:
     ) -> None:
         self._clock = clock
         self._rng = rng
-        self._keys = [Key(s, Concurrency(concurrency, trusted=not s.reveal())) for s in secrets]
         now = clock.now()
-        for key in self._keys:
-            key.configured = (
-                Bucket(requests_per_minute, now) if requests_per_minute else None,
-                Bucket(tokens_per_minute, now) if tokens_per_minute else None,
+        self._keys = [
+            Key(
+                secret,
+                Concurrency(concurrency, trusted=not secret.reveal()),
+                (
+                    Bucket(requests_per_minute, now) if requests_per_minute else None,
+                    Bucket(tokens_per_minute, now) if tokens_per_minute else None,
+                ),
             )
+            for secret in secrets
+        ]
         self._turn = threading.Lock()
         # Reentrant: a signal handler that wakes the waiter may interrupt a holder of this lock.
-        self._changed = threading.Condition()
+        # Held by its own name: to enter it through the condition is two calls of Python more.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        #: Whether a thread waits on `_changed`.
+        self._is_awaited = False
         self._numbers = itertools.count()
         self._ready: list[_Entry] = []  # ordered by -room
         self._resting: list[_Entry] = []  # ordered by when the rest ends
@@ -135,23 +146,27 @@ class Rotator:
             NoUsableKeyError: every key is retired.
             WrongEndpointError: every key is, for not knowing the model.
         """
-        with self._turn, self._changed:
+        with self._turn, self._lock:
             while not stop.requested:
                 if self._usable == 0:
                     raise self._all_retired()
                 now = self._clock.now()
-                wait_s = self._endpoint.wait_s(now)
+                wait_s = 0.0 if self._endpoint.calm else self._endpoint.wait_s(now)
                 if wait_s == 0:
                     lease = self._take(tokens, now)
                     if lease is not None:
                         return lease
                     wait_s = self._resting[0][0] - now if self._resting else None
-                self._clock.wait(self._changed, wait_s)
+                self._is_awaited = True
+                try:
+                    self._clock.wait(self._changed, wait_s)
+                finally:
+                    self._is_awaited = False
         return None
 
     def wake(self) -> None:
         """Make the waiting thread look again, at its `stop` too."""
-        with self._changed:
+        with self._lock:
             self._changed.notify_all()
 
     def _take(self, tokens: int, now: float) -> Lease | None:
@@ -160,16 +175,18 @@ class Rotator:
             if version == key.version:
                 self._file(key, now)
         while self._ready:
-            _, _, version, key = heapq.heappop(self._ready)
+            _, _, version, key = self._ready[0]
             if version != key.version:
+                heapq.heappop(self._ready)
                 continue
-            buckets = key.buckets(tokens)
-            waits = [bucket.wait_s(cost, now) for bucket, cost in buckets]
-            if any(waits):
-                self._rest(key, now + max(waits))
+            wait_s = key.wait_s(tokens, now) if key.is_bounded else 0.0
+            if wait_s:
+                heapq.heappop(self._ready)
+                self._rest(key, now + wait_s)
                 continue
-            lease = key.take(tokens, buckets, now)
-            self._endpoint.admitted()
+            lease = key.take(tokens, now)
+            if not self._endpoint.calm:
+                self._endpoint.admitted()
             self._file(key, now)
             return lease
         return None
@@ -184,53 +201,65 @@ class Rotator:
             return
         room = key.concurrency.limit - key.in_flight
         if room > 0:
-            self._push(self._ready, -room, key)
+            entry = (-room, next(self._numbers), key.version, key)
+            if self._ready and self._ready[0][3] is key:
+                heapq.heapreplace(self._ready, entry)  # most often: what stands there is stale now
+            else:
+                self._push(self._ready, entry)
 
     def _rest(self, key: Key, until: float) -> None:
         key.version += 1
-        self._push(self._resting, until, key)
+        self._push(self._resting, (until, next(self._numbers), key.version, key))
 
-    def _push(self, heap: list[_Entry], order: float, key: Key) -> None:
-        heapq.heappush(heap, (order, next(self._numbers), key.version, key))
+    def _push(self, heap: list[_Entry], entry: _Entry) -> None:
+        heapq.heappush(heap, entry)
         if len(heap) > 4 * len(self._keys) + 64:  # mostly stale entries: drop them
             heap[:] = [entry for entry in heap if entry[2] == entry[3].version]
             heapq.heapify(heap)
 
     def release(self, lease: Lease, verdict: Verdict) -> None:
         """Take a lease back and learn from what its call brought."""
-        with self._changed:
+        with self._lock:
             now = self._clock.now()
             self._released_at = now
-            key = lease.key
-            key.in_flight -= 1
+            key, in_flight = lease.key, lease.key.in_flight
+            key.in_flight = in_flight - 1
             if verdict.limits is not None:
                 key.learn(lease, verdict.limits, now)
-            self._settle_tokens(lease, verdict)
-            if verdict.kind is Kind.RATE_LIMITED:
-                self._cool(lease, verdict, now)
-            elif verdict.kind in _OF_KEY:
-                self._retire(key, verdict)
-            elif verdict.kind is Kind.FORBIDDEN:
-                if key.forbids(lease.row):
-                    self._retire(key, verdict)
-                else:  # its row shall go to another key, and another row come to this one
-                    key.cooling_until = max(key.cooling_until, now + _SUSPECT_S)
-            elif verdict.kind in _NO_ANSWER:
-                if verdict.of_server:
-                    self._endpoint.failed(verdict, self._rng, now)
+            if key.configured[1] is not None:
+                self._settle_tokens(key.configured[1], lease, verdict)
+            if verdict.kind in _TELLING:
+                self._take_trouble(lease, verdict, now)
             else:
                 self._worked = self._worked or verdict.kind is Kind.OK
                 key.forbidden_row = None
-                key.refusals = 0 if lease.number > key.rested_number else key.refusals
-                key.concurrency.succeeded(lease.position)
-            if verdict.kind not in _NO_ANSWER:
+                if lease.number > key.rested_number:
+                    key.refusals = 0
+                key.concurrency.succeeded(lease.position, in_flight)
+            if not self._endpoint.calm and verdict.kind not in _NO_ANSWER:
                 self._endpoint.answered()
             self._file(key, now)
-            self._changed.notify()
+            if self._is_awaited:
+                self._changed.notify()
+
+    def _take_trouble(self, lease: Lease, verdict: Verdict, now: float) -> None:
+        """Learn from a call that says something against its key or the server."""
+        key = lease.key
+        if verdict.kind is Kind.RATE_LIMITED:
+            self._cool(lease, verdict, now)
+        elif verdict.kind in _OF_KEY:
+            self._retire(key, verdict)
+        elif verdict.kind is Kind.FORBIDDEN:
+            if key.forbids(lease.row):
+                self._retire(key, verdict)
+            else:  # its row shall go to another key, and another row come to this one
+                key.cooling_until = max(key.cooling_until, now + _SUSPECT_S)
+        elif verdict.of_server:
+            self._endpoint.failed(verdict, self._rng, now)
 
     def give_back(self, lease: Lease) -> None:
         """Take back a lease whose call was not made, or was cut off by an abort."""
-        with self._changed:
+        with self._lock:
             lease.key.in_flight -= 1
             self._endpoint.given_back()
             self._file(lease.key, self._clock.now())
@@ -241,11 +270,8 @@ class Rotator:
         self._lack_model += key.retired is None and verdict.kind is Kind.NO_MODEL
         key.retired = f"{verdict.code}: {verdict.message}"
 
-    def _settle_tokens(self, lease: Lease, verdict: Verdict) -> None:
+    def _settle_tokens(self, bucket: Bucket, lease: Lease, verdict: Verdict) -> None:
         """Replace a call's estimate by what it used, where the provider does not tell the rest."""
-        bucket = lease.key.configured[1]
-        if bucket is None:
-            return
         usage = (verdict.answer and verdict.answer.usage) or {}
         used = usage.get("total_tokens")
         if isinstance(used, int) and not isinstance(used, bool):
@@ -286,7 +312,7 @@ class Rotator:
 
     def view(self) -> KeysView:
         """Return the state of all keys, for the progress line."""
-        with self._changed:
+        with self._lock:
             now = self._clock.now()
             states = [self._state(key, now) for key in self._keys]
             ready = states.count("ready")
@@ -321,7 +347,7 @@ class Rotator:
 
     def keys(self) -> list[KeyView]:
         """Return every key as people see it."""
-        with self._changed:
+        with self._lock:
             now = self._clock.now()
             return [
                 KeyView(

@@ -103,11 +103,12 @@ class Composer:
         if record.params:
             body.update(record.params)
         model = body["model"]
-        for param, replacement in self._corrections.get(model, {}).items():
-            if param in body:
-                value = body.pop(param)
-                if replacement is not None:
-                    body.setdefault(replacement, value)
+        if self._corrections:
+            for param, replacement in self._corrections.get(model, {}).items():
+                if param in body:
+                    value = body.pop(param)
+                    if replacement is not None:
+                        body.setdefault(replacement, value)
         body["messages"] = messages_of(record)
         data = jsontext.dump(body)
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0

@@ -40,6 +40,9 @@ _RATE_TYPES = frozenset({"rate_limit_error", "overloaded_error"})
 _NO_MODEL_CODES = frozenset({"model_not_found", "model_not_available", "invalid_model"})
 _REFUSED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
 
+#: Reasons for an answer's end that are worth a word.
+_ODD_ENDS = ("content_filter", "length")
+
 #: Transport failures that come before any connection and would come again for every row.
 _ENDPOINT_CODES = frozenset({"url", "tls"})
 
@@ -51,7 +54,7 @@ def classify(reply: Reply, wall: float) -> Verdict:
         reply: the answer.
         wall: the present, in seconds since 1970, for headers that name a moment.
     """
-    limits = rate_limits(reply, wall)
+    limits = rate_limits(reply, wall) if reply.raw_headers else None
     if reply.status == 200:
         verdict = _read_answer(reply.body)
     elif 300 <= reply.status < 400:
@@ -148,17 +151,20 @@ def read_completion(data: dict[str, Any]) -> Verdict:
         return _error_in_200(data["error"])
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+    said = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(said, dict):
         return Verdict(Kind.TRANSIENT, "no_choices", "HTTP 200 without choices")
     usage, model = data.get("usage"), data.get("model")
     finish = choice.get("finish_reason")
     answer = Answer(
-        _text_of(choice["message"]),
+        _text_of(said),
         finish if isinstance(finish, str) else None,
         model if isinstance(model, str) else None,
         usage if isinstance(usage, dict) else None,
     )
-    return _judge_answer(answer, choice["message"])
+    if answer.text is None or finish in _ODD_ENDS:
+        return _judge_odd(answer, said)
+    return Verdict(Kind.OK, answer=answer)
 
 
 def _error_in_200(error: object) -> Verdict:
@@ -187,7 +193,7 @@ def _text_of(message: dict[str, Any]) -> str | None:
     return None
 
 
-def _judge_answer(answer: Answer, message: dict[str, Any]) -> Verdict:
+def _judge_odd(answer: Answer, message: dict[str, Any]) -> Verdict:
     if answer.finish_reason == "content_filter":
         text = "the provider's content filter stopped the answer"
         return Verdict(Kind.ROW_FAULT, "content_filter", text, answer)
@@ -199,9 +205,7 @@ def _judge_answer(answer: Answer, message: dict[str, Any]) -> Verdict:
         if answer.finish_reason == "length":
             text += ": max_tokens was used up before any text came; raise it"
         return Verdict(Kind.ROW_FAULT, "empty_answer", text, answer)
-    if answer.finish_reason == "length":
-        return Verdict(Kind.OK, "ok", "cut off at max_tokens", answer)
-    return Verdict(Kind.OK, "ok", "", answer)
+    return Verdict(Kind.OK, "ok", "cut off at max_tokens", answer)
 
 
 def classify_failure(error: TransportError) -> Verdict:

@@ -199,4 +199,4 @@ def failed_lines(failed: Mapping[str, str]) -> list[str]:
 
 
 def _whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int else 0  # not isinstance: True is an int to Python

@@ -33,8 +33,6 @@ _TOO_OFTEN = 20
 
 #: What costs the row a retry, after a wait.
 _COSTS_RETRY = frozenset({Kind.TRANSIENT, Kind.FORBIDDEN})
-#: What leaves nothing to try.
-_IS_FINAL = frozenset({Kind.OK, Kind.ROW_FAULT})
 
 
 class Caller(Protocol):
@@ -101,6 +99,10 @@ class Worker:
             verdict = self._attempt(record, request, outcome)
             if verdict is None:
                 return None
+            if verdict.kind is Kind.OK:
+                # Threads may overwrite each other's count; it need not be exact.
+                self._successes += 1
+                return self._finish(outcome, verdict)
             if verdict.kind is Kind.WRONG_ENDPOINT:
                 self._stop.request(WrongEndpointError(f"{verdict.code}: {verdict.message}"))
                 return None
@@ -109,8 +111,6 @@ class Worker:
                 if min(refusals, self._successes - successes) >= _TOO_OFTEN:
                     return self._finish(outcome, verdict)
             elif not self._goes_on(request, verdict, retries):
-                # Threads may overwrite each other's count; it need not be exact.
-                self._successes += verdict.kind is Kind.OK
                 return self._finish(outcome, verdict)
             if verdict.kind in _COSTS_RETRY:
                 wait_s = max(self._waits.wait_s(retries, self._rng), verdict.retry_after_s or 0.0)
@@ -127,7 +127,7 @@ class Worker:
             return again
         if verdict.kind in _COSTS_RETRY:
             return retries < self._max_retries
-        return verdict.kind not in _IS_FINAL
+        return verdict.kind is not Kind.ROW_FAULT
 
     def _attempt(self, record: Record, request: Request, outcome: Outcome) -> Verdict | None:
         """Make one call with the next key; None when the run stops."""
@@ -141,17 +141,17 @@ class Worker:
         lease.row = record.index
         outcome.key = lease.label
         outcome.attempts += 1
-        started = self._clock.now()
         try:
             verdict = self._caller.attempt(record, request, lease.secret)
         except BaseException:
             self._rotator.give_back(lease)
             raise
-        outcome.latency_s = self._clock.now() - started
-        if self._stop.aborted and verdict.kind is not Kind.OK:
-            self._rotator.give_back(lease)
-            return None  # the abort broke the call, not the provider
-        if verdict.kind is not Kind.OK:  # then code and message are our own words
+        outcome.latency_s = self._clock.now() - lease.started_s
+        if verdict.kind is not Kind.OK:
+            if self._stop.aborted:
+                self._rotator.give_back(lease)
+                return None  # the abort broke the call, not the provider
+            # What is OK has no words but our own.
             verdict.code = shorten(self._redact(verdict.code), MAX_CODE)
             verdict.message = shorten(self._redact(verdict.message), MAX_MESSAGE)
             self._reconsider(record, verdict)
@@ -190,5 +190,5 @@ class Worker:
 
 def _cost_of(usage: dict[str, object] | None) -> float | None:
     """Return what the provider says the call cost, in its currency; most say nothing."""
-    cost = (usage or {}).get("cost")
+    cost = usage.get("cost") if usage else None
     return float(cost) if isinstance(cost, (int, float)) and not isinstance(cost, bool) else None
