@@ -22,6 +22,7 @@ from .records import parse_row, to_record
 from .runner import Job, run
 from .session import Session
 from .steps import Folder, ask, read_text, run_steps, write_result
+from .texts import TextsJob, run_texts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .session import Call
     from .summary import RunSummary
     from .survey import BadRowsPolicy
+    from .texts import FilesSummary
 
 _Index = TypeVar("_Index", int, str)
 
@@ -208,6 +210,27 @@ class ParallelToolkit:
             quiet=self._quiet,
         )
         return run(self.config, job, function=self._function, stop=stop)
+
+    def files(self, instruction: str, **options: Any) -> FilesSummary:
+        """Send every text below the folder `input_path` with one instruction; see `run_texts`.
+
+        Args:
+            instruction: what to do with each text.
+            options: of `texts.TextsJob`: globs, suffix, split_tokens, split_at, join.
+
+        Returns:
+            What was done, counted in files and in calls.
+
+        Raises:
+            JsonlRunnerError, KeyboardInterrupt: as `run`.
+        """
+        source, target = self._paths()
+        given = {"name": self._name, "quiet": self._quiet, "file_count": self._file_count}
+        job = TextsJob(source, target, instruction, **{**given, **options})
+        try:
+            return run_texts(self.config, job, function=self._function)
+        except RunInterruptedError as error:
+            raise KeyboardInterrupt(str(error)) from error
 
     def merge(self, target: str | Path, *, keep_null: bool = False) -> MergeSummary:
         """Write input and outputs as a JSON array of training rows; see `merge.merge`.

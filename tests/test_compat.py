@@ -324,6 +324,18 @@ def test_a_folder_without_steps_asks_the_model(stage: Stage) -> None:
     )
 
 
+def test_a_folder_of_texts_through_one_instruction(stage: Stage) -> None:
+    """What `jsonl-runner files` does, in Python."""
+    source = write_texts(stage, {"a.txt": "Hello", "deep/er/b.md": "[[fault:context_length]]"})
+    tool = ParallelToolkit(
+        stage.config_file(), source, stage.folder / "out", openai_model=OpenAIModel("gpt-4.1")
+    )
+    summary = tool.files("Repeat.", globs=("*.txt", "*.md"), suffix=".out", quiet=True)
+    assert (summary.written, list(summary.failed)) == (1, ["deep/er/b.md"])
+    found = (stage.folder / "out" / "a.out").read_text(encoding="utf-8")
+    assert found == told("Repeat.", "Hello", "gpt-4.1")
+
+
 def test_a_folder_that_makes_no_calls_needs_no_key(stage: Stage) -> None:
     """Steps of one's own may have nothing to do with a provider."""
     source = write_texts(stage, {"a.txt": "Hello"})
