@@ -40,8 +40,8 @@ class APIKeyManager:
 
     Args:
         api_keys: a list of keys, or the path of a configuration file.
-        config_path: a JSON or YAML file; None takes `config.json` in the current folder if it is
-            there, and the environment.
+        config_path: a JSON or YAML file; None takes `config.json` or `config.yaml` in the
+            current folder if there is one, and the environment.
         set_api_base: whether the file's `api_base` counts; if not, calls go to OpenAI.
 
     Raises:
@@ -130,7 +130,8 @@ def request_openai_api(
         openai_model: the question: an object whose `generate()` takes nothing.
         keys: API keys; None: those of `config_path`.
         config_path: the configuration; None takes that of the folder run this is called in, then
-            the process-wide `APIKeyManager`, then `config.json` and the environment.
+            the process-wide `APIKeyManager`, then a file in the current
+            folder and the environment.
         max_retries: tries after the first for what may pass; None: as configured (5).
 
     Returns:
@@ -210,8 +211,8 @@ def multi_thread_run(  # noqa: PLR0913, PLR0917  # the older form
     """Do a folder of files through three functions: `ParallelToolkit` without a class.
 
     Args:
-        config_path: a JSON or YAML file; None takes `config.json` in the current folder if it is
-            there, and the environment.
+        config_path: a JSON or YAML file; None takes `config.json` or `config.yaml` in the
+            current folder if there is one, and the environment.
         input_path: the input folder.
         file_count: at most so many of the files that have no output; None: all.
         output_path: the output folder.
@@ -258,8 +259,8 @@ async def get_completion_list(
         timeout: seconds for one call; one that hangs is ended then, connection and all, and tried
             again. None: as configured (300).
         openai_model: model and parameters; None: as configured.
-        config_path: a JSON or YAML file; None takes `config.json` in the current folder if it is
-            there, and the environment.
+        config_path: a JSON or YAML file; None takes `config.json` or `config.yaml` in the
+            current folder if there is one, and the environment.
         name: stands before the progress bar.
         quiet: whether nothing is shown on the way.
         overrides: other settings by name, as in the configuration file.

@@ -42,8 +42,8 @@ class ParallelToolkit:
     """Pushes prompts through an LLM API: many keys, many threads, resumable.
 
     Args:
-        config_path: a JSON or YAML file with keys and settings; None takes `config.json` in the
-            current folder if it is there, and the environment.
+        config_path: a JSON or YAML file with keys and settings; None takes `config.json` or
+            `config.yaml` in the current folder if there is one, and the environment.
         input_path: the JSONL file with the rows (`index`, `instruction`, `input`).
         output_path: the ledger, `{"<index>": output | null}` a line.
         max_retries: tries after the first for what may pass; None: as configured (5).

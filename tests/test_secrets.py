@@ -17,6 +17,7 @@ from jsonl_runner import ParallelToolkit, Prompt
 from jsonl_runner.errors import JsonlRunnerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     import subprocess
     from collections.abc import Iterator
     from pathlib import Path
@@ -195,20 +196,23 @@ def test_what_a_debugger_or_log_prints(stage: Stage) -> None:
         pickle.dumps(config)
 
 
-def failure_of(tool: ParallelToolkit) -> JsonlRunnerError:
+def failure_of(call: Callable[[], object]) -> JsonlRunnerError:
     with pytest.raises(JsonlRunnerError) as caught:
-        tool.api(Prompt("Hello"))
+        call()
     return caught.value
 
 
-def test_errors_and_their_tracebacks(stage: Stage) -> None:
+@pytest.mark.parametrize("method", ["api", "run"])
+def test_errors_and_their_tracebacks(stage: Stage, method: str) -> None:
     """An exception that a program logs, with its causes and local variables, holds no key."""
     echo = dict.fromkeys(KEYS, "key_echo")
     stage.simulator.settings = replace(stage.simulator.settings, key_faults=echo)
-    error = failure_of(ParallelToolkit(stage.config_file(), quiet=True))
+    write_rows(stage.data, [row(0)])
+    tool = ParallelToolkit(stage.config_file(), stage.data, stage.output, quiet=True)
+    error = failure_of(tool.run if method == "run" else lambda: tool.api(Prompt("Hello")))
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     text = "".join(shown.format())
-    assert "config = Config(" in text, "local variables are shown"
+    assert "self = <jsonl_runner.keys.Rotator" in text, "local variables are shown"
     assert_clean(text, "the traceback with its local variables")
     for text in everything_of(error):
         assert_clean(text, "the error")
