@@ -25,6 +25,7 @@ FLOORS = [
         "concurrency",
         "jsontext",
         "simulator",
+        "terminal",
     },
     {
         "limits",
@@ -37,6 +38,7 @@ FLOORS = [
         "locking",
         "signals",
         "tokens",
+        "answerformat",
         "events",
     },
     {"settings", "prompts", "reader", "summary", "retry", "breaker", "key", "tree"},
@@ -55,7 +57,7 @@ FLOORS = [
     {"engines"},
     {"assembly"},
     {"runner", "answering", "keycheck", "session", "models", "folder"},
-    {"aio", "steps", "texts"},
+    {"aio", "steps", "texts", "questions"},
     {"toolkit", "compat"},
     {"cli"},
 ]

@@ -54,20 +54,23 @@ simulate_option = click.option(
 
 
 @contextlib.contextmanager
-def config_of(options: dict[str, Any], ledger: Path, output: Path) -> Iterator[Config]:
+def config_of(
+    options: dict[str, Any], ledger: Path | None = None, output: Path | None = None
+) -> Iterator[Config]:
     """Yield the settings in force; with `--simulate` they lead to a server that runs meanwhile.
 
     Args:
         options: those of `config_options`, `call_options` and `simulate_option`.
-        ledger: where answers will be kept.
-        output: what messages call it.
+        ledger: where answers will be kept; None: in none.
+        output: what messages call it; None: as it is called.
 
     Raises:
         ConfigError: they are wrong, or would mix real and simulated answers.
     """
     simulate = options["simulate"]
     overrides = _overrides(options)
-    _refuse_mixing(ledger, output, simulate=simulate)
+    if ledger is not None:
+        _refuse_mixing(ledger, output or ledger, simulate=simulate)
     with contextlib.ExitStack() as stack:
         if simulate:
             overrides.update(stack.enter_context(_simulated()))

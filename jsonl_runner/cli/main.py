@@ -11,11 +11,13 @@ import click
 
 from .. import __version__
 from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError, RunInterruptedError
+from ..terminal import harmless
 from .config import config
 from .data import compact, merge, status, validate
 from .files import files
 from .keys import keys
 from .options import Suggesting, console
+from .query import query
 from .run import run
 from .simulate import simulate
 from .tokens import tokens
@@ -45,7 +47,19 @@ def cli() -> None:
     """
 
 
-for command in (run, files, merge, status, validate, compact, keys, config, tokens, simulate):
+for command in (
+    run,
+    query,
+    files,
+    merge,
+    status,
+    validate,
+    compact,
+    keys,
+    config,
+    tokens,
+    simulate,
+):
     cli.add_command(command)
 
 
@@ -99,5 +113,5 @@ def _explain(error: JsonlRunnerError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {harmless(message)}", err=True)  # it may quote the provider
     return code
