@@ -77,7 +77,9 @@ def check_keys(
         ConfigError: there is no key.
     """
     if not config.api_keys:
-        raise ConfigError("no API key: put it into config.json (api_keys; see config init) or OPENAI_API_KEY")
+        raise ConfigError(
+            "no API key: put it into config.json (api_keys; see config init) or OPENAI_API_KEY"
+        )
     transport = make_transport(config, note)
     caller = ChatCaller(transport, Composer(config.model, {}), clock)
     redact = Redactor(config.api_keys)

@@ -17,9 +17,8 @@ from jsonl_runner import ParallelToolkit, Prompt
 from jsonl_runner.errors import JsonlRunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support import FakeClock, Stage

@@ -82,7 +82,7 @@ def config_options(command: _Command) -> _Command:
             "--config",
             "config_path",
             type=PATH,
-            help="JSON or YAML file with keys and settings.  [default: config.json or config.yaml here]",
+            help="JSON or YAML file with keys and settings.  [default: config.json or .yaml here]",
         ),
     ):
         command = option(command)
