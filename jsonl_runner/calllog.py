@@ -101,6 +101,8 @@ def _line_of(outcome: Outcome) -> bytes:
         "started": round(outcome.started, 3),
         "ended": round(outcome.ended, 3),
     }
+    if outcome.cached:
+        entry["cached"] = True
     return jsontext.dump(entry) + b"\n"
 
 

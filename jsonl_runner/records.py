@@ -73,6 +73,8 @@ class Outcome:
         key: label of the key that served last.
         fingerprint: of the Record's content.
         started, ended: seconds since 1970.
+        cost: what the provider says the calls cost; None when it says nothing.
+        cached: whether the output was known before and took no call; then `usage` is None.
     """
 
     index: str
@@ -89,6 +91,7 @@ class Outcome:
     started: float = 0.0
     ended: float = 0.0
     cost: float | None = None
+    cached: bool = False
 
 
 def fingerprint(record: Record) -> str:

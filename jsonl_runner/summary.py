@@ -78,6 +78,7 @@ class RunSummary:
         skipped: rows that had their output before.
         done, failed: rows of this run with an output, and with a null.
         left: rows neither skipped, done nor failed; None while unknown.
+        cached: of those done, the ones that took no call: an answer was known.
         cut_off: outputs that end at max_tokens.
         retried: attempts beyond the first of each row.
         tokens: used by the calls of this run.
@@ -97,6 +98,7 @@ class RunSummary:
     skipped: int = 0
     done: int = 0
     failed: int = 0
+    cached: int = 0
     cut_off: int = 0
     retried: int = 0
     tokens: Tokens = field(default_factory=Tokens)
@@ -132,6 +134,7 @@ class RunSummary:
                 self.cost = (self.cost or 0.0) + outcome.cost
             if outcome.output is not None:
                 self.done += 1
+                self.cached += outcome.cached
                 self.cut_off += outcome.finish_reason == "length"
                 continue
             self.failed += 1
@@ -177,6 +180,8 @@ class RunSummary:
                 f"tokens: {self.tokens.prompt:,} in, {self.tokens.completion:,} out{cost}"
                 f"; tries beyond the first: {self.retried:,}"
             )
+        if self.cached:
+            lines.append(f"answered without a call, from the cache: {self.cached:,}")
         if self.cut_off:
             lines.append(f"{self.cut_off:,} outputs end at max_tokens (finish_reason length)")
         by_count = sorted(self.failures.items(), key=lambda item: -item[1].count)

@@ -48,6 +48,16 @@ class Caller(Protocol):
         """Take note of a refused parameter; see `Composer.correct`."""
 
 
+class Known(Protocol):
+    """Knows answers that need no call."""
+
+    def known(self, request: Request, stop: Stop) -> Verdict | None:
+        """Return a success, None when there is none; may wait for a row that asks the same."""
+
+    def leave(self) -> None:
+        """Take note that this thread's row is done, whatever came of it."""
+
+
 class Worker:
     """Does one Record after the other, in any number of threads.
 
@@ -60,6 +70,7 @@ class Worker:
         stop: ends the work, and is told when nobody can succeed.
         redact: takes keys out of messages.
         note: is told once what the run should know (a corrected parameter).
+        known: is asked before a key is; None: every row makes its call.
         rng: source of jitter.
     """
 
@@ -75,6 +86,7 @@ class Worker:
         redact: Redactor,
         note: Callable[[str], None],
         rng: random.Random,
+        known: Known | None = None,
     ) -> None:
         self._caller = caller
         self._rotator = rotator
@@ -85,11 +97,20 @@ class Worker:
         self._redact = redact
         self._note = note
         self._rng = rng
+        self._known = known
         self._successes = 0
         self._no_place = 0
 
     def __call__(self, record: Record) -> Outcome | None:
         """Return what came of a Record; None when the run stops before it is known."""
+        if self._known is None:
+            return self._do(record)
+        try:
+            return self._do(record)
+        finally:
+            self._known.leave()
+
+    def _do(self, record: Record) -> Outcome | None:
         outcome = Outcome(record.index, None, fingerprint=fingerprint(record))
         outcome.started = self._clock.wall()
         retries = refusals = 0
@@ -100,8 +121,9 @@ class Worker:
             if verdict is None:
                 return None
             if verdict.kind is Kind.OK:
-                # Threads may overwrite each other's count; it need not be exact.
-                self._successes += 1
+                # Threads may overwrite each other's count; it need not be exact. What was known
+                # says nothing about the endpoint.
+                self._successes += not outcome.cached
                 return self._finish(outcome, verdict)
             if verdict.kind is Kind.WRONG_ENDPOINT:
                 self._stop.request(WrongEndpointError(f"{verdict.code}: {verdict.message}"))
@@ -130,7 +152,12 @@ class Worker:
         return verdict.kind is not Kind.ROW_FAULT
 
     def _attempt(self, record: Record, request: Request, outcome: Outcome) -> Verdict | None:
-        """Make one call with the next key; None when the run stops."""
+        """Make one call with the next key, or none if the answer is known; None: the run stops."""
+        if self._known is not None:
+            found = self._known.known(request, self._stop)
+            if found is not None:
+                outcome.cached = True
+                return found
         try:
             lease = self._rotator.acquire(request.tokens, self._stop)
         except RunStoppedError as error:

@@ -184,6 +184,7 @@ def test_as_json_for_programs() -> None:
         "done": 0,
         "failed": 1,
         "left": 1,
+        "cached": 0,
         "cut_off": 0,
         "retried": 0,
         "tokens": {"prompt": 0, "completion": 0},
