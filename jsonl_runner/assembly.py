@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     import openai
 
     from .attempts import Answer
+    from .cached import CachingCaller
     from .clock import Clock, Stop
     from .records import Record
+    from .worker import Caller
 
     #: Takes a Record and a key, returns the output.
     Function = Callable[[Record, str], str | Answer]
@@ -74,6 +76,7 @@ class Crew:
         clients: the SDK's, for functions.
         threads: how many may work at the same time.
         notes: what the user should know of the choices made here.
+        caching: the caller that keeps answers; None: the settings want none kept.
     """
 
     work: Worker
@@ -82,6 +85,7 @@ class Crew:
     clients: ClientsOnDemand
     threads: int
     notes: tuple[str, ...]
+    caching: CachingCaller | None
     _hire: _Hire
 
     def hire(
@@ -97,9 +101,11 @@ class Crew:
         return self._hire(until, function, max_retries)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections and the cache."""
         self.transport.close()
         self.clients.close()
+        if self.caching is not None:
+            self.caching.close()
 
 
 def assemble(
@@ -129,27 +135,24 @@ def assemble(
     keys = _keys(config, function)
     threads, per_key, notes = _sizes(config, len(keys), rows)
     rng = random.Random()  # spreads waits, guards nothing
-    rotator = Rotator(
-        keys,
-        concurrency=per_key,
-        clock=clock,
-        rng=rng,
-        requests_per_minute=config.requests_per_minute,
-        tokens_per_minute=config.tokens_per_minute,
-    )
+    rotator = _rotator(config, keys, per_key, clock, rng)
     stop.on_request(rotator.wake)
     transport = make_transport(config, notes.append)
     if streams:
         transport = Streaming(transport)
     stop.on_abort(transport.abort)
     clients = ClientsOnDemand(_transport_settings(config), stop.on_abort)
-    chat = ChatCaller(transport, Composer(config.model, config.params), clock)
+    chat, caching = _callers(config, transport, clock, note)
     redact = Redactor(config.api_keys)
 
     def hire(until: Stop, function: StandIn | None, max_retries: int | None) -> Worker:
-        caller: ChatCaller | FunctionCaller = chat
+        # What a function answers may hang on more than its request: it is always called.
+        known = caching if function is None else None
+        caller: Caller = known or chat
         if function is not None:
             caller = FunctionCaller(function.make(Tools(chat, clients.of)), clock)
+        if known is not None:
+            until.on_request(known.wake)
         return Worker(
             caller,
             rotator,
@@ -160,10 +163,41 @@ def assemble(
             redact=redact,
             note=note,
             rng=rng,
+            known=known,
         )
 
     work = hire(stop, function, None)
-    return Crew(work, rotator, transport, clients, threads, tuple(notes), hire)
+    return Crew(work, rotator, transport, clients, threads, tuple(notes), caching, hire)
+
+
+def _rotator(
+    config: Config, keys: tuple[Secret, ...], per_key: int, clock: Clock, rng: random.Random
+) -> Rotator:
+    return Rotator(
+        keys,
+        concurrency=per_key,
+        clock=clock,
+        rng=rng,
+        requests_per_minute=config.requests_per_minute,
+        tokens_per_minute=config.tokens_per_minute,
+    )
+
+
+def _callers(
+    config: Config, transport: Transport, clock: Clock, note: Callable[[str], None]
+) -> tuple[ChatCaller, CachingCaller | None]:
+    """Return who makes the calls, and who keeps their answers; both share what was learnt."""
+    composer = Composer(config.model, config.params)
+    chat = ChatCaller(transport, composer, clock)
+    if not config.cache:
+        return chat, None
+    from .cache import cache_of  # noqa: PLC0415  # 50 ms that runs without it need not pay
+    from .cached import CachingCaller, Hearing  # noqa: PLC0415
+
+    hearing = Hearing(transport)
+    asking = ChatCaller(hearing, composer, clock)
+    cache = cache_of(config, clock=clock, note=note)
+    return chat, CachingCaller(asking, hearing, cache, config.api_base, clock=clock, note=note)
 
 
 def _keys(config: Config, function: StandIn | None) -> tuple[Secret, ...]:

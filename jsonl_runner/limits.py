@@ -41,15 +41,15 @@ def parse_wait(value: str | None, wall: float) -> float | None:
     """
     if not value:
         return None
-    seconds = _seconds(value)
+    seconds = parse_duration(value)
     if seconds is None:
         seconds = _moment(value, wall)
     return seconds if seconds is not None and 0 <= seconds <= MAX_WAIT_S else None
 
 
 @functools.lru_cache(maxsize=1024)  # the same few come with every answer
-def _seconds(value: str) -> float | None:
-    """Return a number or a Go duration in seconds, None when it is neither."""
+def parse_duration(value: str) -> float | None:
+    """Return a number of seconds, or a duration such as `7d` or `1h30m`, in seconds; else None."""
     number = _number(value)
     if number is not None:
         return number
