@@ -76,7 +76,9 @@ def config_of(
             overrides.update(stack.enter_context(_simulated()))
         config = load_config(options["config_path"], overrides)
         if simulate:  # so that the call log tells these answers from real ones
-            config = replace(config, model=_SIMULATED_MODEL + config.model)
+            # And none is kept unless it is said: the address is another one each time.
+            cache = bool(options.get("cache"))
+            config = replace(config, model=_SIMULATED_MODEL + config.model, cache=cache)
         if console.verbose:
             _describe(config)
         yield config
@@ -92,6 +94,7 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
 
     names = ("model", "api_base", "proxy", "transport", "threads", "max_retries", "timeout")
     overrides = {name: options[name] for name in names}
+    overrides["cache"] = options.get("cache")
     params: dict[str, Any] = {}
     for text in options["params"]:
         name, equals, value = text.partition("=")

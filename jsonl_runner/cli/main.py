@@ -12,6 +12,7 @@ import click
 from .. import __version__
 from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError, RunInterruptedError
 from ..terminal import harmless
+from .cache import cache
 from .config import config
 from .data import compact, merge, status, validate
 from .files import files
@@ -57,6 +58,7 @@ for command in (
     compact,
     keys,
     config,
+    cache,
     tokens,
     simulate,
 ):

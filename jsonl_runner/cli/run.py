@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="When answers are forced onto the disk: each group at once, every 0.1 s, or never.",
 )
+@click.option(
+    "--cache/--no-cache",
+    default=None,
+    help="Take answers to equal requests from the cache, and keep new ones.  [default: no]",
+)
 @click.option("--redo-changed", is_flag=True, help="Call rows again whose content has changed.")
 @simulate_option
 @json_option
