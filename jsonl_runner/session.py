@@ -189,6 +189,7 @@ class Session:
         max_retries: int | None = None,
         on_text: Callable[[str], None] | None = None,
         on_restart: Callable[[], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
     ) -> Outcome:
         """Ask a question and wait for its Outcome; see `submit`.
 
@@ -199,6 +200,7 @@ class Session:
             on_text: is given the answer's text in pieces as they come, in this thread; all at once
                 where the answer comes from the cache, a function, or a server that does not stream.
             on_restart: is called when the answer begins anew, after some of it was given.
+            on_wait: is called every 0.2 s while no text comes; only beside `on_text`.
 
         Raises:
             RunStoppedError: no key or endpoint can serve, or the session was ended.
@@ -209,7 +211,7 @@ class Session:
         call = self.submit(record, function=function, max_retries=max_retries, listener=listener)
         try:
             if relay is not None and on_text is not None:
-                relay.tell(call.answered, on_text, on_restart)
+                relay.tell(call.answered, on_text, on_restart, on_wait)
             return call.answered.result()
         finally:
             call.end()

@@ -176,6 +176,7 @@ class Relay:
         until: Future[Any],
         on_text: Callable[[str], None],
         on_restart: Callable[[], None] | None,
+        on_wait: Callable[[], None] | None,
     ) -> None:
         """Call back, in this thread, for all that is heard until a future has its result."""
         until.add_done_callback(lambda _: self._heard.put(item=False))
@@ -183,6 +184,8 @@ class Relay:
             try:
                 heard = self._heard.get(timeout=_LOOK_UP_S)
             except queue.Empty:
+                if on_wait is not None:
+                    on_wait()
                 continue
             if isinstance(heard, str):
                 on_text(heard)

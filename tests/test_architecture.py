@@ -38,8 +38,8 @@ FLOORS = [
         "locking",
         "signals",
         "tokens",
-        "answerformat",
         "events",
+        "answerformat",
     },
     {"settings", "prompts", "reader", "summary", "retry", "breaker", "key", "tree", "cachefile"},
     {"config", "ledger", "calllog", "keys", "survey", "transport"},
@@ -58,7 +58,7 @@ FLOORS = [
     {"engines", "cached"},
     {"assembly"},
     {"runner", "answering", "keycheck", "session", "models", "folder"},
-    {"aio", "steps", "texts", "questions"},
+    {"aio", "conversation", "steps", "texts", "questions"},
     {"toolkit", "compat"},
     {"cli"},
 ]

@@ -73,7 +73,8 @@ def config_of(
         _refuse_mixing(ledger, output or ledger, simulate=simulate)
     with contextlib.ExitStack() as stack:
         if simulate:
-            overrides.update(stack.enter_context(_simulated()))
+            latency_s = options.get("simulated_latency_s", _SIMULATED_LATENCY_S)
+            overrides.update(stack.enter_context(_simulated(latency_s)))
         config = load_config(options["config_path"], overrides)
         if simulate:  # so that the call log tells these answers from real ones
             # And none is kept unless it is said: the address is another one each time.
@@ -109,11 +110,11 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _simulated() -> Iterator[dict[str, Any]]:
+def _simulated(latency_s: float) -> Iterator[dict[str, Any]]:
     """Start the built-in simulator; yield the settings that lead to it."""
     from ..simulator import Simulator, SimulatorSettings  # noqa: PLC0415
 
-    settings = SimulatorSettings(keys=_SIMULATED_KEYS, latency_s=_SIMULATED_LATENCY_S)
+    settings = SimulatorSettings(keys=_SIMULATED_KEYS, latency_s=latency_s)
     say("--simulate: a built-in server answers; the answers are NOT real and nothing is paid")
     with Simulator(settings, keep_journal=False) as simulator:
         yield {"api_base": simulator.base_url, "api_keys": list(_SIMULATED_KEYS), "proxy": ""}

@@ -16,6 +16,7 @@ from .cache import cache
 from .config import config
 from .data import compact, merge, status, validate
 from .files import files
+from .interactive import interactive
 from .keys import keys
 from .options import Suggesting, console
 from .query import query
@@ -51,6 +52,7 @@ def cli() -> None:
 for command in (
     run,
     query,
+    interactive,
     files,
     merge,
     status,
