@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,46 @@ def test_an_output_that_cannot_be_written(query: Queries) -> None:
 
 
 @posix
+@pytest.mark.parametrize("words", [f"'{JAPAN}'", "--file queries.txt"])
+def test_an_stdout_that_takes_nothing(query: Queries, words: str) -> None:
+    """Full: exit 4 and why. Closed: the same, and nothing is asked."""
+    query.write(JAPAN)
+    command = " ".join(query.words())
+    for target, said, calls in ((">&-", "is closed", 0), (">/dev/full", "cannot be written", 1)):
+        if target.endswith("full") and not os.path.exists("/dev/full"):  # noqa: PTH110
+            continue
+        result = subprocess.run(
+            ["sh", "-c", f"{command} {words} {target}"],
+            cwd=query.stage.folder,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert result.returncode == 4
+        assert result.stderr.splitlines()[-1].startswith("error: standard output")
+        assert said in result.stderr
+        assert len(query.stage.simulator.journal.calls) == calls
+
+
+@posix
+def test_a_closed_stdin(query: Queries) -> None:
+    """Whatever file gets its number, it is not read."""
+    command = " ".join(query.words())
+    for words, said in (("", "give a question"), ("--file -", "standard input is closed")):
+        result = subprocess.run(
+            ["sh", "-c", f"{command} {words} <&-"],
+            cwd=query.stage.folder,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"error: {said}")
+
+
+@posix
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
 )
@@ -210,6 +251,32 @@ def test_ctrl_c_ends_a_single_question(query: Queries, number: signal.Signals, c
     assert time.monotonic() - begun < 3
     assert (process.returncode, out) == (code, b"")
     assert err == (b"interrupted by SIGINT\n" if number is signal.SIGINT else b"")
+
+
+@posix
+def test_the_examples_of_the_help_run_as_printed(query: Queries, tmp_path: Path) -> None:
+    """Each of them, without a key."""
+    script = tmp_path / "bin" / "jsonl-runner"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jsonl_runner "$@"\n')
+    script.chmod(0o755)
+    shown = query.stage.cli("query", "--help").stdout.partition("Example:\n")[2]
+    examples = shown.partition("\n\n")[0].splitlines()
+    assert len(examples) == 4
+    for example in examples:
+        environment = {**os.environ, "PATH": f"{script.parent}{os.pathsep}{os.environ['PATH']}"}
+        result = subprocess.run(
+            ["sh", "-ec", example],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert "-o answers.jsonl" in example or "[simulated]" in result.stdout
+    assert len(read_ledger(tmp_path / "answers.jsonl")) == 2
 
 
 def test_simulate_needs_nothing(stage: Stage) -> None:

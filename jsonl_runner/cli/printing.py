@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RunInterruptedError, RunStoppedError
+from ..errors import LedgerError, RunInterruptedError, RunStoppedError
 from ..terminal import harmless
 from .options import console, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..clock import Stop
     from ..progress import Progress
@@ -23,20 +24,60 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """Answers on stdout: on a terminal without what it would obey, else byte for byte."""
+    """Answers on stdout: on a terminal without what it would obey, else byte for byte.
+
+    Raises:
+        LedgerError: there is no stdout, and so nobody to ask for.
+    """
 
     def __init__(self) -> None:
+        if sys.stdout is None:
+            raise LedgerError("standard output is closed: nobody would get the answer")
         self.is_terminal = sys.stdout.isatty()
 
     def put(self, text: str) -> None:
-        """Write a text, at once."""
+        """Write a text, at once.
+
+        Raises:
+            LedgerError: it cannot be written.
+            BrokenPipeError: who reads it has had enough.
+        """
         text = harmless(text) if self.is_terminal else text
-        sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise LedgerError(f"standard output: cannot be written ({error.strerror})") from None
 
     def put_answer(self, answer: str) -> None:
         """Write an answer, and a line end where it has none."""
         self.put(answer if answer.endswith("\n") else answer + "\n")
+
+
+class Notes:
+    """What a session has to say, until it is closed: its last look at the keys may come late.
+
+    Args:
+        say: tells the user a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def __call__(self, text: str) -> None:
+        """Tell the user a note."""
+        with self._lock:
+            if not self._is_closed:
+                self._say(f"note: {harmless(text)}")
+
+    def close(self) -> None:
+        """Say no more: what comes now would stand behind the last word."""
+        with self._lock:
+            self._is_closed = True
 
 
 class LiveAnswer:

@@ -22,7 +22,7 @@ from ..errors import (
 from ..terminal import harmless
 from .calling import call_options, config_of, simulate_option
 from .options import PATH, config_options, console, console_options, json_option, print_json, say
-from .printing import LiveAnswer, Output, Printing, answered, failed
+from .printing import LiveAnswer, Notes, Output, Printing, answered, failed
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -82,7 +82,8 @@ def query(ctx: click.Context, /, question: tuple[str, ...], **options: Any) -> i
     number, question, answer, model, usage, cost, ...; or code and message where it failed).
 
     With -o nothing is printed: ANSWERS gets {"<question>": "answer"} a line, and the rows that
-    `status` and `merge` want stand beside it, in ANSWERS' name with .questions.jsonl.
+    `status` and `merge` want stand beside it, in ANSWERS' name with .questions.jsonl. The file may
+    be edited meanwhile: what is new is asked, and nothing twice. (Stdin is read to its end first.)
 
     \b
     Example:
@@ -120,6 +121,8 @@ def _check(question: tuple[str, ...], options: dict[str, Any]) -> None:
             raise click.UsageError(f"put the question into quotes: {_EXAMPLE}")
     elif question:
         raise click.UsageError("give a question or --file, not both")
+    elif str(options["file"]) == _STDIN and sys.stdin is None:
+        raise click.UsageError("standard input is closed: give a file")
     if options["redo_changed"] and options["output"] is None:
         raise click.UsageError("--redo-changed is for -o")
 
@@ -169,8 +172,9 @@ def _one(config: Config, question: str, options: dict[str, Any]) -> int:
     as_json, system, output = options["as_json"], options["system"], Output()
     live = LiveAnswer(output) if output.is_terminal and not as_json else None
     record = Record("0", system, question) if system else Record("0", question)
-    session = Session(config, note=lambda text: say(f"note: {harmless(text)}"))
-    with contextlib.closing(session):
+    notes = Notes(say)
+    session = Session(config, note=notes)
+    with contextlib.closing(notes), contextlib.closing(session):
         try:
             if live is None:
                 outcome = session.ask(record)
@@ -212,7 +216,8 @@ def _printed(config: Config, source: Path | None, options: dict[str, Any]) -> in
         quiet = console.quiet or output.is_terminal
         shown = progress("jsonl-runner query", quiet=quiet, clock=SystemClock())
         printing = Printing(shown, name, total, output, as_json=options["as_json"])
-        session = Session(config, stop=stop, note=lambda text: printing.note(f"note: {text}"))
+        notes = stack.enter_context(contextlib.closing(Notes(printing.note)))
+        session = Session(config, stop=stop, note=notes)
         stack.enter_context(contextlib.closing(session))
         stack.enter_context(stopping(stop))
         return printing.all(session, stop, stream, options["system"])
