@@ -65,10 +65,8 @@ class Hearing:
 
     def post(self, path: str, body: bytes, key: str, **how: Any) -> Reply:
         """Send JSON; see `Transport`."""
-        self._heard.body = None
         reply = self._inner.post(path, body, key, **how)
-        if reply.status == 200:
-            self._heard.body = reply.body
+        self._heard.body = reply.body if reply.status == 200 else None
         return reply
 
     def take(self) -> bytes | None:

@@ -93,8 +93,6 @@ def test_an_answer_comes_back_whole(opening: Opening, clock: FakeClock) -> None:
         (BASE, request(temperature=0.5)),
         (BASE, request(model="gpt-4.1")),
         (BASE, request(messages=[{"role": "user", "content": "x"}])),
-        (BASE, request(seed=2**70)),
-        (BASE, request(seed=2**70 + 1)),
         ("https://other.example.com/v1", request()),
         (BASE + "/tenant", request()),
         ("http://api.example.com/v1", request()),
@@ -102,9 +100,12 @@ def test_an_answer_comes_back_whole(opening: Opening, clock: FakeClock) -> None:
 )
 def test_what_makes_another_request(base: str, body: bytes) -> None:
     """Another model, parameter, message or place."""
-    others = {key_of(BASE, request()), key_of(BASE, request(seed=2**70))} - {key_of(base, body)}
-    assert key_of(base, body) not in others
     assert key_of(base, body) != key_of(BASE, request())
+
+
+def test_long_numbers_are_told_apart() -> None:
+    """A seed above 64 bits is not rounded to its neighbour."""
+    assert key_of(BASE, request(seed=2**70)) != key_of(BASE, request(seed=2**70 + 1))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_no_failure_is_kept(opening: Opening, body: bytes) -> None:
     cache = opening()
     cache.put("k", MODEL, body)
     assert cache.get("k") is None
-    assert cache.stats().entries == 0
+    assert cache._file.look(lambda name, _value: name) == []
 
 
 @pytest.mark.parametrize("how", ["{}", "\\u0073{}"], ids=["plain", "escaped"])

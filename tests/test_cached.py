@@ -13,7 +13,7 @@ import pytest
 from support import KEYS, FakeClock, Stage, expected, read_calls, read_ledger, row
 
 from jsonl_runner.assembly import Crew, assemble
-from jsonl_runner.clock import Stop
+from jsonl_runner.clock import Stop, SystemClock
 from jsonl_runner.models import Prompt
 from jsonl_runner.records import Outcome, Record
 from jsonl_runner.toolkit import ParallelToolkit
@@ -186,6 +186,17 @@ def test_a_refused_parameter_still_leads_to_the_known_answer(stage: Stage) -> No
     assert (summary.cached, made) == (1, 1)  # the refusal costs nothing, and nothing else is asked
 
 
+def test_identical_rows_behind_a_refused_parameter(stage: Stage) -> None:
+    """Those that wait for a request that is corrected on the way do not wait for ever."""
+    stage.simulator.settings = replace(
+        stage.simulator.settings, unsupported_params=("temperature",), latency_s=0.02
+    )
+    rows = [row(number, "the same") for number in range(8)]
+    summary, made = again(stage, rows, threads=8, params={"temperature": 0.5})
+    assert (summary.done, summary.cached) == (8, 7)
+    assert made <= 9  # each may be refused once, which costs nothing; one is answered
+
+
 @pytest.mark.parametrize("temperature", [0, 0.0, 0.7, None])
 def test_it_is_told_once_that_answers_repeat(stage: Stage, temperature: float | None) -> None:
     """Unless the model was to give the same answer anyhow."""
@@ -234,8 +245,9 @@ def hire(stage: Stage, clock: FakeClock) -> Iterator[Callable[..., tuple[Crew, S
 
         def make(**settings: Any) -> tuple[Crew, Stop, list[str]]:
             stop, notes = Stop(), list[str]()
+            time_ = settings.pop("clock", clock)
             given = {"cache": True, "cache_directory": str(stage.folder / "kept"), **settings}
-            crew = assemble(stage.config(**given), clock=clock, stop=stop, note=notes.append)
+            crew = assemble(stage.config(**given), clock=time_, stop=stop, note=notes.append)
             ends.callback(crew.close)
             return crew, stop, notes
 
@@ -257,7 +269,7 @@ def test_rows_that_wait_end_with_the_run(
     stage: Stage, hire: Callable[..., tuple[Crew, Stop, list[str]]], how: str
 ) -> None:
     """They wait without a key; at a stop they stay unwritten, and a call in flight may finish."""
-    crew, stop, _ = hire(timeout=600)
+    crew, stop, _ = hire(timeout=600, clock=SystemClock())  # on which nobody looks up by himself
     text = "[[fault:hang]]" if how == "abort" else "slow"
     stage.simulator.settings = replace(stage.simulator.settings, latency_s=0.3)
     with ThreadPoolExecutor(8) as pool:
@@ -275,6 +287,14 @@ def test_rows_that_wait_end_with_the_run(
     assert crew.caching is not None
     assert crew.caching._flights == {}
     assert calls(stage) == 1
+
+
+def test_the_note_comes_once(hire: Callable[..., tuple[Crew, Stop, list[str]]]) -> None:
+    """However many answers repeat."""
+    crew, _, notes = hire()
+    for number in range(4):
+        crew.work(Record(str(number), "Repeat.", "x"))
+    assert [REPEAT in note for note in notes] == [True]
 
 
 def test_another_stop_ends_its_own_rows_only(
