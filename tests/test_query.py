@@ -334,6 +334,17 @@ def test_a_failed_question_keeps_its_place(query: Queries) -> None:
     assert found == {"index": 3, "question": bad, "answer": None, "code": "context_length_exceeded"}
 
 
+@pytest.mark.parametrize(("count", "code"), [(20, 1), (21, 3), (400, 3)])
+def test_a_beginning_that_comes_to_nothing(query: Queries, count: int, code: int) -> None:
+    """Twenty alike end it, as they end a run; what is printed so far keeps its places."""
+    query.write(*(f"{number} [[fault:context_length]]" for number in range(count)))
+    out, err = query("--file", "queries.txt", "--batch-size", "2", code=code)
+    assert out == "\n" * 20
+    if code == 3:
+        assert "error: the first 20 questions all failed alike (context_length" in err
+    assert len(query.stage.simulator.journal.calls) <= 20 + 64
+
+
 def test_a_carriage_return_is_text(query: Queries) -> None:
     """As it is in the data of a run; it reaches a pipe as it came."""
     query.source.write_bytes(b"a\rb?\r\nTwo?")

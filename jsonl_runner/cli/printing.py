@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ..session import Session
 
 
+#: So many questions at the start, all failed for one reason, mean that all will.
+_ALIKE = 20
+
+
 class Output:
     """Answers on stdout: on a terminal without what it would obey, else byte for byte.
 
@@ -170,6 +174,7 @@ class Printing:
                 for record, outcome in answers:
                     summary.add([outcome])
                     self._print(record, outcome)
+                    self._check_beginning()
                     self._shown.show(summary, session.view())
         except RunStoppedError:
             behind = session.summary.done - summary.done
@@ -213,6 +218,22 @@ class Printing:
                     f"note: the answer to {self._name}:{record.line} has several lines; --json "
                     "prints one line a question"
                 )
+
+    def _check_beginning(self) -> None:
+        """End what comes to nothing, as a run does.
+
+        Raises:
+            RunStoppedError: the first questions all failed for one reason, and there are more.
+        """
+        summary = self._summary
+        if summary.done or summary.failed != _ALIKE or summary.left == 0:
+            return
+        if len(summary.failures) == 1:
+            ((code, failure),) = summary.failures.items()
+            raise RunStoppedError(
+                f"the first {_ALIKE} questions all failed alike ({code}: {failure.message}); "
+                "stopped before the rest; if they are a bad beginning, -o FILE goes on behind it"
+            )
 
     def _tell_stopping(self, session: Session, stop: Stop) -> None:
         if not self._told and isinstance(stop.reason, RunInterruptedError):
