@@ -26,6 +26,8 @@ from .faults import BREAKAGES, KEY_REFUSALS, REFUSALS, Dice, Markers, UnknownFau
 from .http import JSON_TYPE, Connection, Request, Response
 from .journal import CHAT_PATH, Entry, Journal
 from .limits import Limiter
+from .management import Management
+from .routes import is_managed
 from .settings import DEFAULT_MODELS, SimulatorSettings
 
 if TYPE_CHECKING:
@@ -68,10 +70,16 @@ class Endpoints:
         self._limiter = Limiter(settings.requests_limit(), settings.tokens_limit(), now)
         self._dice = Dice(settings.seed)
         self._markers = Markers()
+        self.management = Management(journal, self._markers, now, lambda: self.settings)
 
     def handle(self, connection: Connection, request: Request) -> None:
         """Write the request down and see to it that it ends, now or later."""
         settings = self._current_settings()
+        if is_managed(request.path):
+            self.management.handle(connection, request, settings)
+            return
+        if request.upload is not None:
+            request.upload.close()
         key = _bearer(request.headers.get("authorization", ""))
         body = _json_object(request.body) if request.method == "POST" else None
         model = body.get("model") if body else None

@@ -58,6 +58,17 @@ BAD_ANSWERS = (
 # The connection itself misbehaves; these begin at once.
 BREAKAGES = ("hang", "drip", "stall", "reset", "close", "truncated", "huge", "whitespace")
 
+# What only a line of a batch can meet; a live call pays no heed to them.
+BATCH_KINDS = (
+    "batch_expired",
+    "batch_cancelled",
+    "batch_missing",
+    "batch_cut",
+    "batch_not_utf8",
+    "batch_string",
+    "batch_status_0",
+)
+
 KINDS = REFUSALS + BAD_ANSWERS + BREAKAGES
 # What a provider also says to GET /v1/models; an empty purse, for one, is no reason to refuse that.
 KEY_REFUSALS = frozenset({"401", "deactivated", "403", "key_echo"})
@@ -90,12 +101,14 @@ class Markers:
     def __init__(self) -> None:
         self._calls_by_text: dict[str, int] = {}
 
-    def next_fault(self, texts: Sequence[str]) -> str | None:
+    def next_fault(self, texts: Sequence[str], *, in_batch: bool = False) -> str | None:
         """The fault of this call, or None. Raises UnknownFaultError, and then counts nothing."""
         if not any(_MARKER_START in text for text in texts):
             return None
         whole = "\n".join(texts)
         steps = [_parse_marker(marker) for marker in _MARKER.findall(whole)]
+        if not in_batch:
+            steps = [step for step in steps if step[0] not in BATCH_KINDS]
         if not steps:
             return None
         earlier = self._calls_by_text.get(whole, 0)
@@ -112,7 +125,8 @@ def _parse_marker(marker: str) -> tuple[str, int | None]:
     kind, star, times = marker.partition("*")
     if star and not (times.isascii() and times.isdigit()):
         raise UnknownFaultError(marker)
-    check_kind(kind)
+    if kind not in BATCH_KINDS:
+        check_kind(kind)
     return kind, int(times) if star else None
 
 

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server side: keep-alive, Content-Length bodies, `Expect: 100-continue`.
+"""A small HTTP/1.1 server side: keep-alive, Content-Length bodies, `Expect: 100-continue`, uploads.
 
 It knows nothing of models or faults. It is written by hand because the simulator must be able to
 break the protocol on purpose (resets, short bodies, endless answers) and be cheap for each request.
@@ -10,17 +10,20 @@ import asyncio
 import socket
 import struct
 import sys
+import tempfile
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Bytes. Nobody sends larger heads; the usual limit of servers is 8 to 64 KiB.
 MAX_HEAD_BYTES = 64 * 1024
-# Bytes. Larger than any chat request a test sends, small enough to bound one connection's memory.
-MAX_BODY_BYTES = 64 * 1024 * 1024
+# Bytes of a body kept in memory: Anthropic's limit for a batch, which is one JSON body.
+MAX_BODY_BYTES = 256 * 1024 * 1024
+# Bytes of an upload, which goes to disk: OpenAI's limit for any file, and its form around it.
+MAX_UPLOAD_BYTES = 513 * 1024 * 1024
 # Seconds a refused client has to read why, before the connection is closed under it.
 LINGER_S = 1.0
 
@@ -40,13 +43,18 @@ class BadRequestError(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """One complete request. `path` is without its query; header names are in lower case."""
+    """One complete request. `path` is without its query; header names are in lower case.
+
+    A `multipart/form-data` body is in `upload`, a file without a name that the handler closes.
+    """
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
     keep_alive: bool
+    query: str = ""
+    upload: IO[bytes] | None = None
 
 
 @dataclass(slots=True)
@@ -67,6 +75,8 @@ class _Head:
     headers: dict[str, str]
     body_bytes: int
     keep_alive: bool
+    query: str
+    is_upload: bool
 
 
 def render_head(
@@ -103,6 +113,14 @@ class RequestParser:
         self._buffer = bytearray()
         self._head: _Head | None = None
         self._continue_said = False
+        self._upload: IO[bytes] | None = None
+        self._upload_missing = 0
+
+    def close(self) -> None:
+        """Throw away a half of an upload."""
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.close()
 
     def feed(self, data: bytes) -> None:
         """Append what arrived. Raises BadRequestError when a client sends on without end."""
@@ -122,12 +140,30 @@ class RequestParser:
             head = self._head = _parse_head(self._buffer[:end].decode("latin-1"))
             del self._buffer[: end + 4]
             self._continue_said = False
-        if len(self._buffer) < head.body_bytes:
+            if head.is_upload:
+                self._upload = tempfile.TemporaryFile()  # noqa: SIM115 - the handler closes it
+                self._upload_missing = head.body_bytes
+        if self._upload is not None:
+            self._upload_missing -= self._upload.write(self._take(self._upload_missing))
+            if self._upload_missing > 0:
+                return None
+            body = b""
+        elif len(self._buffer) < head.body_bytes:
             return None
-        body = bytes(self._buffer[: head.body_bytes])
-        del self._buffer[: head.body_bytes]
+        else:
+            body = self._take(head.body_bytes)
         self._head = None
-        return Request(head.method, head.path, head.headers, body, head.keep_alive)
+        upload, self._upload = self._upload, None
+        return Request(
+            head.method, head.path, head.headers, body, head.keep_alive, head.query, upload
+        )
+
+    def _take(self, size: int) -> bytes:
+        """Cut off up to `size` bytes of what has arrived."""
+        with memoryview(self._buffer) as view:
+            taken = bytes(view[:size])
+        del self._buffer[: len(taken)]
+        return taken
 
     def owes_continue(self) -> bool:
         """True once per request whose client waits for `100 Continue` before sending its body."""
@@ -154,11 +190,14 @@ def _parse_head(text: str) -> _Head:
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
         raise BadRequestError(400, "Content-Length is not a number")
-    if int(length) > MAX_BODY_BYTES:
-        raise BadRequestError(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    is_upload = headers.get("content-type", "").lower().startswith("multipart/form-data")
+    most = MAX_UPLOAD_BYTES if is_upload else MAX_BODY_BYTES
+    if int(length) > most:
+        raise BadRequestError(413, f"the body is larger than {most} bytes")
     wish = headers.get("connection", "").lower()
     keep_alive = wish == "keep-alive" if parts[2] == "HTTP/1.0" else wish != "close"
-    return _Head(parts[0], parts[1].partition("?")[0], headers, int(length), keep_alive)
+    path, _, query = parts[1].partition("?")
+    return _Head(parts[0], path, headers, int(length), keep_alive, query, is_upload)
 
 
 class Connection(asyncio.Protocol):
@@ -219,6 +258,7 @@ class Connection(asyncio.Protocol):
         """The connection is over, whoever ended it."""
         self._open.discard(self)
         self._transport = None
+        self._parser.close()
         gone, self.on_gone = self.on_gone, None
         if gone is not None:
             gone()

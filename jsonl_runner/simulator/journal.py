@@ -7,10 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .journal_batches import BatchJournal
+from .routes import MESSAGES_PATH, route_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHAT_PATH = "/v1/chat/completions"
+_ANSWERING = (CHAT_PATH, MESSAGES_PATH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,10 @@ class Entry:
 
 
 class Journal:
-    """All calls in order of arrival. With `keep=False` only the in-flight numbers are kept."""
+    """All calls in order of arrival. With `keep=False` only the in-flight numbers are kept.
+
+    `batches` holds what became of files and batches.
+    """
 
     def __init__(self, *, now: Callable[[], float], keep: bool = True) -> None:
         self._now = now
@@ -109,6 +116,7 @@ class Journal:
         self._last_number = 0
         self._in_flight = 0
         self._max_in_flight = 0
+        self.batches = BatchJournal(keep=keep)
 
     @property
     def calls(self) -> list[Call]:
@@ -145,14 +153,20 @@ class Journal:
             return Counter(
                 entry.prompt
                 for entry in self._entries
-                if entry.status == 200 and entry.path == CHAT_PATH
+                if entry.status == 200 and entry.path in _ANSWERING
             )
+
+    def routes(self) -> Counter[str]:
+        """How many calls each route had, such as `GET /v1/batches/{id}`."""
+        with self._lock:
+            return Counter(route_of(entry.method, entry.path) for entry in self._entries)
 
     def clear(self) -> None:
         """Forget the calls so far; numbers go on, calls in flight stay counted as such."""
         with self._lock:
             self._entries.clear()
             self._max_in_flight = self._in_flight
+        self.batches.clear()
 
     def begin(self, *, key: str, method: str, path: str, model: str, prompt: str) -> Entry:
         """Write down that a request has arrived completely (server's thread)."""

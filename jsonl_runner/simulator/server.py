@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from .batches import Batches
+    from .mishaps import Loss
+
 # Connections the kernel may hold before they are accepted: thousands of threads connect at once.
 BACKLOG = 8192
 # Seconds until accepting is tried again when the process has no file descriptor left; meanwhile the
@@ -68,6 +71,23 @@ class Simulator:
     @settings.setter
     def settings(self, settings: SimulatorSettings) -> None:
         self._endpoints.settings = settings
+
+    @property
+    def batches(self) -> Batches:
+        """OpenAI's batches: `advance`, `stick` and `vanish` move and break them."""
+        return self._endpoints.management.batches
+
+    def lose_next(self, route: str, what: Loss = "answer", times: int = 1) -> None:
+        """Let the next calls of a route (`POST /v1/batches`) be lost.
+
+        With `request` nothing is done before the connection is cut; with `answer` and `answer_500`
+        all is done before it is cut, or the answer is a 500. Raises ValueError for unknown words.
+        """
+        self._endpoints.management.mishaps.lose_next(route, what, times)
+
+    def fail_next(self, route: str, kind: str, times: int = 1) -> None:
+        """Let the next calls of a route meet a fault, such as `429`. Raises ValueError."""
+        self._endpoints.management.mishaps.fail_next(route, kind, times)
 
     @property
     def base_url(self) -> str:
