@@ -58,7 +58,8 @@ class Conversation:
     @property
     def waiting_for(self) -> str:
         """What holds up an answer (a rate limit, a server that is down); empty if nothing does."""
-        return self._session.view().waiting_for
+        view = self._session.view()
+        return "" if view.in_flight else view.waiting_for
 
     @property
     def turns(self) -> int:

@@ -345,7 +345,12 @@ def test_why_nothing_comes(stage: Stage) -> None:
         tty.see("127.0.0.1", 5)
         tty.type(CTRL_C)
         tty.see("(stopped", 3)
+        tty.prompt()
         stage.simulator.start()
+        tty.type("[[fault:hang]]", ENTER)
+        tty.see("note: no answer yet; Ctrl-C stops it", 30)
+        tty.type(CTRL_C)
+        tty.see("(stopped", 3)
 
 
 @pytest.mark.parametrize("when", ["typing", "answering"])
@@ -438,6 +443,22 @@ def test_failures_behind_a_pipe(stage: Stage) -> None:
     assert (done.returncode, done.stdout) == (3, b"")
     assert done.stderr.decode().count("error: ") == 1
     assert not any(key in done.stderr.decode() for key in KEYS)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_nobody_to_talk_to(stage: Stage, closed: str) -> None:
+    """A closed stdin or stdout is named; the number is not read from whatever has it now."""
+    line = f'"$0" -m jsonl_runner interactive --config "$1" {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable, str(stage.config_file())],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        cwd=stage.folder,
+    )
+    assert done.returncode == 2
+    assert b"stdin or stdout is closed" in done.stderr
 
 
 def test_ctrl_c_behind_a_pipe_ends_it(stage: Stage) -> None:

@@ -39,8 +39,9 @@ _SIMULATED_LATENCY_S = 1.5
 _ENDS = frozenset({"exit", "quit", "/exit", "/quit"})
 #: A first word with another slash is a path, and part of a question.
 _COMMAND = re.compile(r"/([A-Za-z]+)(?:\s+(.*))?", re.DOTALL)
-#: Seconds after which it is said why no answer comes, and after which it is said again.
-_PATIENCE_S, _MORE_PATIENCE_S = 4.0, 30.0
+#: Seconds of silence after which it is said what holds an answer up, and then said again; and after
+#: which it is said that nothing does but the model.
+_PATIENCE_S, _MORE_PATIENCE_S, _THINKING_S = 4.0, 30.0, 10.0
 
 
 @click.command(short_help="Talk to a model.")
@@ -76,6 +77,8 @@ def interactive(**options: Any) -> int:
     """
     from ..conversation import Conversation  # noqa: PLC0415  # --help need not wait for it
 
+    if sys.stdin is None or sys.stdout is None:
+        raise click.UsageError("there is nobody to talk to: stdin or stdout is closed")
     options = {"threads": 1, "max_retries": None, "timeout": None, **options}
     options["simulated_latency_s"] = _SIMULATED_LATENCY_S
     with config_of(options) as config:
@@ -173,12 +176,15 @@ class _Patience:
     def __init__(self, conversation: Conversation, screen: Screen) -> None:
         self._conversation = conversation
         self._screen = screen
-        self._due_s = time.monotonic() + _PATIENCE_S
+        now_s = time.monotonic()
+        self._due_s = now_s + _PATIENCE_S
+        self._thinking_until_s: float | None = now_s + _THINKING_S
 
     def text(self, piece: str) -> None:
         """Show a piece of the answer."""
         self._screen.text(piece)
-        self._due_s = time.monotonic() + _MORE_PATIENCE_S
+        self._due_s = time.monotonic() + _PATIENCE_S
+        self._thinking_until_s = None
 
     def wait(self) -> None:
         """Say what is waited for, if it is time."""
@@ -186,6 +192,9 @@ class _Patience:
         if now_s >= self._due_s and (why := self._conversation.waiting_for):
             self._due_s = now_s + _MORE_PATIENCE_S
             self._screen.note(why)
+        elif self._thinking_until_s is not None and now_s >= self._thinking_until_s:
+            self._thinking_until_s = None
+            self._screen.note("no answer yet; Ctrl-C stops it")
 
 
 class Talk:

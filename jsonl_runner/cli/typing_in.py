@@ -54,7 +54,7 @@ def typed(words: tuple[str, ...], note: Callable[[str], None]) -> Typed:
         words: are completed with the tab key.
         note: is told what the user should know.
     """
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         return Piped()
     if not (sys.stdout.isatty() and _obeys()):
         return Plain()
