@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 import time
 from dataclasses import replace
@@ -10,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jsonl_runner import OpenAIModel, RunStoppedError
+from jsonl_runner.attempts import Reply
+from jsonl_runner.errors import TransportError
 from jsonl_runner.models import Prompt, record_of, stand_in_of
 from jsonl_runner.records import Record
 from jsonl_runner.session import Session
 from jsonl_runner.simulator import SimulatorSettings, answer_text
+from jsonl_runner.streaming import Listener, Streaming, listening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support import Stage
 
@@ -207,3 +212,96 @@ def test_a_cached_answer_is_heard_whole(stage: Stage) -> None:
     assert second.heard == [found.output]
     assert len(stage.simulator.journal.calls) == 1
     session.close()
+
+
+class Scripted:
+    """A transport with answers that no well-behaved server gives."""
+
+    def __init__(self, *answers: Reply | list[bytes]) -> None:
+        self._answers = [*answers]
+        self.bodies: list[dict[str, Any]] = []
+
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        key: str,
+        *,
+        with_head: bool = True,
+        on_chunk: Callable[[bytes], None] | None = None,
+    ) -> Reply:
+        self.bodies.append(json.loads(body))
+        answer = self._answers.pop(0)
+        if isinstance(answer, Reply):
+            return answer
+        assert on_chunk is not None
+        for chunk in answer:
+            on_chunk(chunk)
+        raise TransportError("reset", "the connection broke", connected=True)
+
+    def get(self, path: str, key: str) -> Reply:
+        raise NotImplementedError
+
+    def abort(self) -> None: ...
+
+    def hang_up(self, thread: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@contextlib.contextmanager
+def heard_by(ear: Ear) -> Iterator[None]:
+    token = listening.set(Listener(ear.text, ear.restart))
+    try:
+        yield
+    finally:
+        listening.reset(token)
+
+
+def event(text: str, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+
+
+REFUSED = [
+    b'{"error": {"message": "Unknown name stream_options", "code": 400}}',
+    b'{"detail": [{"loc": ["body", "stream_options"], "msg": "extra inputs"}]}',
+    b"stream_options?",
+]
+
+
+@pytest.mark.parametrize("body", REFUSED)
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refusal_in_other_words(status: int, body: bytes) -> None:
+    """The parameter is left out where the message alone names it; other models keep it."""
+    inner = Scripted(*[Reply(status, b"", body), Reply(200, b"", b"{}"), Reply(200, b"", b"{}")])
+    streaming = Streaming(inner)
+    with heard_by(Ear()):
+        for model in ("m", "other"):
+            question = json.dumps({"model": model}).encode()
+            assert streaming.post("/", question, "").status == 200
+    assert [sorted(body) for body in inner.bodies] == [
+        ["model", "stream", "stream_options"],
+        ["model", "stream"],
+        ["model", "stream", "stream_options"],
+    ]
+
+
+def test_a_refusal_of_something_else_is_handed_on() -> None:
+    """Once, as it is."""
+    for body in (b"", b"[]", b'{"error": "no"}', b'{"error": {"param": "top_p"}}'):
+        inner = Scripted(Reply(400, b"", body))
+        with heard_by(Ear()):
+            assert Streaming(inner).post("/", b"{}", "").body == body
+
+
+def test_a_whole_answer_whose_connection_breaks() -> None:
+    """Nothing of it is missing, so it is not paid for again; half of one is."""
+    ear = Ear()
+    with heard_by(ear):
+        reply = Streaming(Scripted([event("hel"), event("lo", "stop")])).post("/", b"{}", "")
+        assert json.loads(reply.body)["choices"][0]["message"]["content"] == "hello"
+        assert (reply.status, ear.heard) == (200, ["hel", "lo"])
+        with pytest.raises(TransportError):
+            Streaming(Scripted([event("hel")])).post("/", b"{}", "")
+    assert ear.heard == ["hel", "lo", None, "hel"]
