@@ -142,6 +142,8 @@ class Cache:
     ) -> None:
         #: Where it lies.
         self.folder = folder_in(directory)
+        #: Where processes say what they are asking.
+        self.claims = self.folder / "claims"
         self._file = CacheFile(self.folder, max_bytes=max_bytes, clock=clock, note=note)
         self._expiry_s = expiry_s
         self._max_bytes = max_bytes

@@ -2,7 +2,8 @@
 
 A hit costs no key, no place in a rate limit and no money. Of identical rows that are under way at
 the same time, the first asks and the others wait for it; if it comes to nothing, the next one asks.
-A row waits without a key and behind a row that has a thread, so that none waits for ever.
+A row waits without a key and behind a row that has a thread, so that none waits for ever. Of
+several processes one claims the request, and the others look for its answer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import orjson
 
 from .attempts import Kind, Verdict
 from .cache import key_of
+from .claims import Claim, claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from .records import Record
     from .transport.base import Transport
     from .worker import Caller
+
+
+#: Seconds between two looks at what another process is asking.
+_LOOK_S = 0.05
 
 
 class _Hit(NamedTuple):
@@ -49,6 +55,7 @@ class _Row(threading.local):
     """What the row of a thread is asking."""
 
     key: str | None = None
+    claim: Claim | None = None
     hit: _Hit | None = None
 
 
@@ -145,10 +152,9 @@ class CachingCaller:
         self.leave()  # a correction has changed the request
         found = self._board(key, stop)
         if found is None and self._row.key is not None:
-            answer = self._cache.get(key)
-            if answer is None:
+            found = self._look_up(key, stop)
+            if found is None:
                 return None
-            found = answer.verdict
             self._land(found)
         if found is None or found.answer is None:
             return None
@@ -203,11 +209,24 @@ class CachingCaller:
             self._row.key = key
             return None
 
+    def _look_up(self, key: str, stop: Stop) -> Verdict | None:
+        """Return what the cache has; None when this row asks, for all processes, or is to stop."""
+        answer = self._cache.get(key)
+        while answer is None and not stop.requested:
+            self._row.claim = claim(self._cache.claims, key)
+            answer = self._cache.get(key)  # another process may just have brought it
+            if self._row.claim is not None or stop.pause(_LOOK_S, self._clock):
+                break
+        return None if answer is None else answer.verdict
+
     def _land(self, verdict: Verdict | None) -> None:
         """End the flight of this thread's row, if it has one."""
         key, self._row.key = self._row.key, None
         if key is None:
             return
+        claimed, self._row.claim = self._row.claim, None
+        if claimed is not None:
+            claimed.drop()
         with self._lock:
             flight = self._flights.pop(key)
             flight.verdict = verdict

@@ -36,6 +36,7 @@ FLOORS = [
         "atomic",
         "configfile",
         "locking",
+        "claims",
         "signals",
         "tokens",
         "events",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -367,3 +370,62 @@ def test_the_option_of_run(stage: Stage) -> None:
         assert ("from the cache: 3" in ended.stderr) == (made == 0)
     told = stage.cli("cache", "stats", "--json", "--config", stage.folder / "settings.json")
     assert json.loads(told.stdout)["entries"] == 3
+
+
+QUESTIONS = """
+import sys
+from jsonl_runner import ParallelToolkit, Prompt
+texts = sys.argv[1:]
+tool = ParallelToolkit("settings.json", quiet=True, threads=20, cache=True, cache_directory="kept")
+print("ready", flush=True)
+sys.stdin.readline()
+answers = tool.parallel_api({n: Prompt(f"question {n % 60}") for n in range(100)})
+sys.exit(0 if all(answers.values()) else 1)
+"""
+
+
+def test_several_processes_ask_each_question_once(stage: Stage) -> None:
+    """Four at once, 100 questions each of which 40 are repeats: 60 calls in all."""
+    stage.simulator.settings = replace(stage.simulator.settings, latency_s=0.02)
+    stage.config_file()
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", QUESTIONS],
+                    cwd=stage.folder,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(4)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            process.communicate("go\n", timeout=60)
+        assert [process.returncode for process in processes] == [0] * 4
+    assert calls(stage) == 60
+    assert list((stage.folder / "kept").rglob("*.lock")) == []
+
+
+def test_a_process_that_dies_leaves_its_question_to_others(stage: Stage) -> None:
+    """The claim goes with the process: nobody waits for the dead."""
+    stage.config_file()
+    code = QUESTIONS.replace("question {n % 60}", "[[fault:hang*1]]")
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        words, cwd=stage.folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        limit = time.monotonic() + 20
+        while stage.simulator.journal.count(fault="hang") < 1:
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        process.kill()
+    summary, made = again(stage, [row(0, "x"), {"index": 1, "instruction": "[[fault:hang*1]]"}])
+    assert (summary.done, made) == (2, 2)
