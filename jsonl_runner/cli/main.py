@@ -20,6 +20,7 @@ from .interactive import interactive
 from .keys import keys
 from .options import Suggesting, console
 from .query import query
+from .requests import requests
 from .run import run
 from .simulate import simulate
 from .tokens import tokens
@@ -62,6 +63,7 @@ for command in (
     config,
     cache,
     tokens,
+    requests,
     simulate,
 ):
     cli.add_command(command)
@@ -82,8 +84,8 @@ def _run() -> int:
         return _explain(error)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output (head, less) has had enough
-        sys.stderr.close()
+    except (SystemExit, BrokenPipeError):
+        # The reader of our output (head, less) has had enough: click ends with an exit of its own.
         return _EXIT_PIPE
     except Exception as error:  # the border of the process  # noqa: BLE001
         if console.debug:
