@@ -27,7 +27,12 @@ _config_option = click.option(
 
 @click.group(cls=Suggesting)
 def cache() -> None:
-    """Show or remove the answers that are kept for equal requests."""
+    """Show or remove the answers that are kept for equal requests.
+
+    \b
+    Example:
+      jsonl-runner cache stats
+    """
 
 
 @cache.command(short_help="What is kept.")
