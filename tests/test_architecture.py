@@ -43,7 +43,7 @@ FLOORS = [
         "answerformat",
     },
     {"settings", "prompts", "reader", "summary", "retry", "breaker", "key", "tree", "cachefile"},
-    {"config", "ledger", "calllog", "keys", "survey", "transport"},
+    {"config", "ledger", "calllog", "keys", "survey", "transport", "grid"},
     {
         "worker",
         "callers",
@@ -56,7 +56,7 @@ FLOORS = [
         "joining",
         "cache",
     },
-    {"engines", "cached"},
+    {"engines", "cached", "batch"},
     {"assembly"},
     {"runner", "answering", "keycheck", "session", "models", "folder"},
     {"aio", "conversation", "steps", "texts", "questions"},

@@ -1,0 +1,254 @@
+"""`jsonl-runner requests`: the files a batch is made of, written or checked without any network."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import EXIT_USAGE
+from ..terminal import harmless
+from .options import (
+    PATH,
+    bad_rows_option,
+    console_options,
+    json_option,
+    load_config,
+    print_json,
+    say,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from ..batch.checking import Problem
+    from ..batch.profiles import Profile
+    from ..batch.requestfiles import Written
+    from ..records import BadRow, Record
+    from ..survey import BadRowsPolicy
+
+#: Problems that `--json` lists one by one; all are counted.
+_LISTED = 1000
+
+
+@click.command(short_help="Write or check the request files of a batch.")
+@click.argument("data", type=PATH, required=False)
+@click.option("-o", "--output", type=PATH, help="File to write.")
+@click.option("--check", "checked", type=PATH, metavar="FILE", help="Check FILE, write nothing.")
+@click.option("--grid", type=PATH, metavar="FILE", help="Rows of an experiment, instead of DATA.")
+@click.option("--rows-only", is_flag=True, help="Write the rows of --grid, for run.")
+@click.option(
+    "--provider",
+    metavar="NAME",
+    help="Whose batches: openai, anthropic, azure, groq, ….  [default: by the API's address]",
+)
+@click.option("--model", help="Model where a row names none.")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A request parameter; the value is JSON or a text. May be repeated.",
+)
+@click.option("--sampling", is_flag=True, help="Send Anthropic temperature, top_p and top_k.")
+@click.option("--url", help="What each request is for.  [default: the provider's chat]")
+@click.option(
+    "--split/--no-split",
+    default=True,
+    help="Several files where one is not enough.  [default: yes]",
+)
+@click.option("--max-requests", type=click.IntRange(min=1), help="Fewer a file than it may have.")
+@click.option(
+    "--max-tokens-enqueued",
+    "max_tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens of prompts a file may have, estimated.",
+)
+@click.option(
+    "--config", "config_path", type=PATH, help="As for run.  [default: config.json if it is here]"
+)
+@bad_rows_option
+@json_option
+@console_options
+def requests(data: Path | None, output: Path | None, **options: Any) -> int:
+    """Write the rows of DATA as the requests of a batch: OUTPUT, or OUTPUT.0001.jsonl and so on.
+
+    Nothing is sent. --check names what a provider would refuse in a file made elsewhere. --grid
+    takes the rows of an experiment (personas x models x texts x trials) from a YAML file.
+
+    \b
+    Example:
+      jsonl-runner requests data/samples/data.jsonl -o requests.jsonl --model gpt-4.1-mini
+    """
+    sources = [path for path in (data, options["grid"], options["checked"]) if path is not None]
+    if len(sources) != 1:
+        raise click.UsageError("give one of DATA, --grid FILE and --check FILE")
+    if options["checked"] is not None:
+        return _check(options["checked"], options)
+    if output is None:
+        raise click.UsageError("say where to write: -o requests.jsonl")
+    if options["rows_only"] and options["grid"] is None:
+        raise click.UsageError("--rows-only goes with --grid")
+    _refuse_overwriting(sources[0], output)
+    if options["rows_only"]:
+        return _write_rows(options["grid"], output, as_json=options["as_json"])
+    return _write(data, output, options)
+
+
+def _refuse_overwriting(source: Path, output: Path) -> None:
+    from ..errors import InputError  # noqa: PLC0415  # --help need not wait for it
+
+    if output.exists() and source.exists() and output.samefile(source):
+        raise InputError(f"{output}: this would overwrite {source}; name another output")
+
+
+def _profile_of(options: dict[str, Any], api_base: str) -> Profile:
+    from ..batch.profiles import profile_for, profile_named  # noqa: PLC0415
+
+    name = options["provider"]
+    profile = profile_named(name) if name else profile_for(api_base)
+    if profile.name == "generic":
+        say(f"note: whose batches {api_base} has is not known: limits that all are known to take")
+    return profile
+
+
+def _params_of(texts: Iterable[str]) -> dict[str, Any]:
+    from ..config import parse_value  # noqa: PLC0415
+
+    params = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
+        params[name] = parse_value(value)
+    return params
+
+
+def _write(data: Path | None, output: Path, options: dict[str, Any]) -> int:
+    from ..batch.requestfiles import write_requests  # noqa: PLC0415
+    from ..batch.requests import RequestMaker, Splitter  # noqa: PLC0415
+    from ..prompts import Composer  # noqa: PLC0415
+
+    overrides = {"model": options["model"], "params": _params_of(options["params"])}
+    config = load_config(options["config_path"], overrides)
+    profile = _profile_of(options, config.api_base)
+    name = str(data or options["grid"])
+    maker = RequestMaker(
+        profile,
+        Composer(config.model, config.params),
+        name,
+        url=options["url"],
+        sampling=options["sampling"],
+    )
+    splitter = Splitter(
+        profile, max_requests=options["max_requests"], max_tokens=options["max_tokens"]
+    )
+    policy: BadRowsPolicy = "skip" if options["bad_rows"] == "skip" else "fail"
+    with _records(data, options["grid"]) as records:
+        written = write_requests(
+            maker.lines(records), output, splitter, name, may_split=options["split"],
+            bad_rows=policy,
+        )  # fmt: skip
+    _tell(written, maker.notes, profile, as_json=options["as_json"])
+    return 0
+
+
+@contextlib.contextmanager
+def _records(data: Path | None, grid: Path | None) -> Iterator[Iterable[Record | BadRow]]:
+    from ..grid import load  # noqa: PLC0415
+    from ..reader import RowReader, open_input  # noqa: PLC0415
+
+    if grid is not None:
+        yield load(grid).records()
+        return
+    assert data is not None  # noqa: S101  # for the types: there is one of the two
+    with open_input(data) as stream:
+        yield RowReader(stream, str(data)).records()
+
+
+def _tell(written: Written, notes: list[str], profile: Profile, *, as_json: bool) -> None:
+    if as_json:
+        files = [
+            {"file": str(path), **asdict(part)}
+            for path, part in zip(written.files, written.parts, strict=True)
+        ]
+        for found in files:
+            del found["is_full"]
+        print_json(
+            {
+                "provider": profile.name,
+                "requests": written.requests,
+                "files": files,
+                "ids": None if written.ids is None else str(written.ids),
+                "bad_rows": [{"line": row.line, "reason": row.reason} for row in written.bad],
+                "notes": notes,
+            }
+        )
+    for row in written.bad:
+        say(harmless(f"left out {row}"))
+    for note in notes:
+        say(f"note: {harmless(note)}")
+    if written.ids is not None:
+        say(f"note: {written.ids} says which index a custom_id that begins with h- stands for")
+    for path, part in zip(written.files, written.parts, strict=True):
+        say(
+            f"{path}: {part.requests:,} requests, {part.size / 1e6:.1f} MB, some {part.tokens:,} "
+            f"tokens{f', {part.model}' if part.model else ''}"
+        )
+
+
+def _write_rows(grid: Path, output: Path, *, as_json: bool) -> int:
+    from .. import jsontext  # noqa: PLC0415
+    from ..atomic import replacing  # noqa: PLC0415
+    from ..grid import load  # noqa: PLC0415
+
+    experiment = load(grid)
+    count = 0
+    with replacing(output) as stream:
+        for row in experiment.rows():
+            stream.write(jsontext.dump(row) + b"\n")
+            count += 1
+    if as_json:
+        print_json({"file": str(output), "rows": count})
+    say(f"{output}: {count:,} rows")
+    return 0
+
+
+def _check(path: Path, options: dict[str, Any]) -> int:
+    from ..batch.checking import check  # noqa: PLC0415
+
+    api_base = load_config(options["config_path"], {}).api_base
+    profile = _profile_of(options, api_base)
+    as_json = options["as_json"]
+    listed: list[Problem] = []
+
+    def report(problem: Problem) -> None:
+        if as_json:
+            if len(listed) < _LISTED:
+                listed.append(problem)
+            return
+        where = f"{path}:{problem.line}" if problem.line else str(path)
+        click.echo(harmless(f"{where}: {problem.code}: {problem.message}"))
+
+    found = check(path, profile, report, max_tokens=options["max_tokens"])
+    if as_json:
+        print_json(
+            {
+                "provider": profile.name,
+                **asdict(found),
+                "problems": dict(found.problems),
+                "listed": [problem._asdict() for problem in listed],
+            }
+        )
+    else:
+        total = sum(found.problems.values())
+        verdict = f"{total:,} problems" if total else f"{profile.name} would take it"
+        click.echo(
+            f"{path}: {found.requests:,} requests, {found.size / 1e6:.1f} MB, some "
+            f"{found.tokens:,} tokens: {verdict}"
+        )
+    return 0 if found.is_good else EXIT_USAGE
