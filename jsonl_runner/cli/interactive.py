@@ -231,17 +231,16 @@ class Talk:
         while True:
             try:
                 text = self._source.read()
+                if text is None or text.strip().lower() in _ENDS:
+                    return 1 if self._failed and not self._source.is_terminal else 0
+                if text.strip():
+                    self._take(text.rstrip("\r\n"))
             except KeyboardInterrupt:
-                if self._source.is_terminal:
-                    continue  # as in a shell: what was typed is dropped
-                raise
+                if not self._source.is_terminal:
+                    raise
+                # As in a shell: what was typed is dropped. Or it came a moment after an answer.
             except InputError as error:
                 self._fail(error)
-                continue
-            if text is None or text.strip().lower() in _ENDS:
-                return 1 if self._failed and not self._source.is_terminal else 0
-            if text.strip():
-                self._take(text.rstrip("\r\n"))
 
     def _take(self, text: str) -> None:
         command = _COMMAND.fullmatch(text.strip())

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -155,6 +155,7 @@ class Edited:
         except OSError as error:
             note(f"what is typed will not be remembered ({error.filename}: {error.strerror})")
             history = InMemoryHistory()
+        self._found = _flags()
         self._session: PromptSession[str] = PromptSession(
             _PROMPT,
             multiline=True,  # so that what is pasted stays one text
@@ -173,31 +174,36 @@ class Edited:
         except EOFError:
             return None
 
-    def silent(self) -> AbstractContextManager[None]:
-        """Return a block without the terminal's echo; see `Typed.silent`."""
-        return _without_echo()
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Switch the terminal's echo off within a block; see `Typed.silent`."""
+        _set_flags(self._found, echo=False)
+        try:
+            yield
+        finally:
+            _set_flags(self._found, echo=True)
 
 
-@contextlib.contextmanager
-def _without_echo() -> Iterator[None]:
-    try:
-        import termios  # noqa: PLC0415  # Windows has none, and its console no such echo
-    except ImportError:
-        yield
-        return
-    try:
-        before = termios.tcgetattr(0)
-        quiet = [*before]
-        quiet[3] &= ~termios.ECHO
-        termios.tcsetattr(0, termios.TCSADRAIN, quiet)
-    except termios.error:  # the terminal is gone, which the next read will tell
-        yield
-        return
-    try:
-        yield
-    finally:
+def _flags() -> list[Any]:
+    """Return the terminal's settings as found; empty on Windows, whose console has no such echo."""
+    if sys.platform == "win32":
+        return []
+    import termios  # noqa: PLC0415  # Windows has none
+
+    return termios.tcgetattr(0)
+
+
+def _set_flags(found: list[Any], *, echo: bool) -> None:
+    """Set the terminal as it was found, or without echo."""
+    if sys.platform != "win32":
+        import termios  # noqa: PLC0415
+
+        flags = [*found]
+        if not echo:
+            flags[3] &= ~termios.ECHO
+        # A terminal that is gone will be told by the next read.
         with contextlib.suppress(termios.error):
-            termios.tcsetattr(0, termios.TCSADRAIN, before)
+            termios.tcsetattr(0, termios.TCSADRAIN, flags)
 
 
 def _keys() -> KeyBindings:
