@@ -379,14 +379,14 @@ texts = sys.argv[1:]
 tool = ParallelToolkit("settings.json", quiet=True, threads=20, cache=True, cache_directory="kept")
 print("ready", flush=True)
 sys.stdin.readline()
-answers = tool.parallel_api({n: Prompt(f"question {n % 60}") for n in range(100)})
+answers = tool.parallel_api({n: Prompt(f"question {n % 600}") for n in range(1000)})
 sys.exit(0 if all(answers.values()) else 1)
 """
 
 
 def test_several_processes_ask_each_question_once(stage: Stage) -> None:
-    """Four at once, 100 questions each of which 40 are repeats: 60 calls in all."""
-    stage.simulator.settings = replace(stage.simulator.settings, latency_s=0.02)
+    """Four at once, 1,000 questions each, of which 400 are repeats: 600 calls in all."""
+    stage.simulator.settings = replace(stage.simulator.settings, latency_s=0.01)
     stage.config_file()
     with contextlib.ExitStack() as stack:
         processes = [
@@ -407,14 +407,14 @@ def test_several_processes_ask_each_question_once(stage: Stage) -> None:
         for process in processes:
             process.communicate("go\n", timeout=60)
         assert [process.returncode for process in processes] == [0] * 4
-    assert calls(stage) == 60
+    assert calls(stage) == 600
     assert list((stage.folder / "kept").rglob("*.lock")) == []
 
 
 def test_a_process_that_dies_leaves_its_question_to_others(stage: Stage) -> None:
     """The claim goes with the process: nobody waits for the dead."""
     stage.config_file()
-    code = QUESTIONS.replace("question {n % 60}", "[[fault:hang*1]]")
+    code = QUESTIONS.replace("question {n % 600}", "[[fault:hang*1]]")
     words = [sys.executable, "-c", code]
     with subprocess.Popen(
         words, cwd=stage.folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -422,7 +422,7 @@ def test_a_process_that_dies_leaves_its_question_to_others(stage: Stage) -> None
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 30
         while stage.simulator.journal.count(fault="hang") < 1:
             assert time.monotonic() < limit
             time.sleep(0.02)
