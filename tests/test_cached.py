@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -429,3 +430,27 @@ def test_a_process_that_dies_leaves_its_question_to_others(stage: Stage) -> None
         process.kill()
     summary, made = again(stage, [row(0, "x"), {"index": 1, "instruction": "[[fault:hang*1]]"}])
     assert (summary.done, made) == (2, 2)
+
+
+def test_noise_in_the_middle_of_a_run(stage: Stage) -> None:
+    """The cache's file is overwritten while a run uses it: every row has its own answer."""
+    rows = [row(number) for number in range(400)]
+    stage.simulator.settings = replace(stage.simulator.settings, latency_s=0.01)
+    kept = stage.folder / "kept"
+
+    def spoil() -> None:
+        while calls(stage) < 150:
+            time.sleep(0.005)
+        (file,) = kept.rglob("cache.db")
+        with file.open("r+b") as stream:
+            stream.write(random.Random(1).randbytes(file.stat().st_size))
+
+    with ThreadPoolExecutor(1) as pool:
+        spoiling = pool.submit(spoil)
+        summary, _ = again(stage, rows, threads=8)
+        spoiling.result(10)
+    assert (summary.done, summary.exit_code) == (400, 0)
+    assert read_ledger(stage.output) == {str(item["index"]): expected(item) for item in rows}
+    summary, made = again(stage)
+    assert (summary.done, made + summary.cached) == (400, 400)
+    assert read_ledger(stage.output) == {str(item["index"]): expected(item) for item in rows}
