@@ -103,6 +103,8 @@ def _line_of(outcome: Outcome) -> bytes:
     }
     if outcome.cached:
         entry["cached"] = True
+    if outcome.batch:
+        entry["batch"] = outcome.batch
     return jsontext.dump(entry) + b"\n"
 
 

@@ -75,6 +75,7 @@ class Outcome:
         started, ended: seconds since 1970.
         cost: what the provider says the calls cost; None when it says nothing.
         cached: whether the output was known before and took no call; then `usage` is None.
+        batch: id of the provider's batch that it came in; empty for a call.
     """
 
     index: str
@@ -92,6 +93,7 @@ class Outcome:
     ended: float = 0.0
     cost: float | None = None
     cached: bool = False
+    batch: str = ""
 
 
 def fingerprint(record: Record) -> str:

@@ -1,0 +1,107 @@
+"""Which rows of an input are to be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..calllog import fingerprints
+from ..errors import InputError
+from ..locking import lock_path
+from ..reader import GroupReader, open_input
+from ..survey import Survey, survey
+from .manifest import manifest_path
+from .plan import Planned, Planner, withdraw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ..indexes import IndexSet
+    from ..prompts import Composer
+    from ..records import Record
+    from .desk import Desk
+    from .plan import Wishes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of an input.
+
+    Attributes:
+        data: the input.
+        output: the ledger.
+        done: rows with an output.
+        taken: others that are not to be sent.
+    """
+
+    data: Path
+    output: Path
+    done: IndexSet
+    taken: tuple[IndexSet, ...] = ()
+
+
+def plan_rows(
+    desk: Desk,
+    rows: Rows,
+    composer: Composer,
+    wishes: Wishes,
+    check: Callable[[Planned], None] | None = None,
+) -> tuple[Survey, Planned]:
+    """Make parts of the rows that have no output.
+
+    Args:
+        desk: the manifest and the provider.
+        rows: see there.
+        composer: knows the model and the parameters.
+        wishes: how they are to be sent.
+        check: is shown the plan before any of it can be sent, and raises where it is too dear.
+
+    Raises:
+        InputError: the input, or some of its rows, cannot be used.
+        LedgerError: the parts cannot be written.
+    """
+    data = rows.data
+    _check_apart(data, rows.output)
+    with open_input(data) as stream:
+        if not stream.seekable():
+            raise InputError(f"{data}: a batch is read twice, so it cannot come from a pipe")
+        found = survey(stream, data, rows.done, answered=lambda: fingerprints(rows.output))
+        found.check(wishes.bad_rows)
+        if found.rows == 0:
+            raise InputError(f"{data}: no row in it can be used")
+        stream.seek(0)
+        reader = GroupReader(stream, str(data))
+        if found.start is not None:
+            reader.start_at(found.start, found.lines_before)
+        planner = Planner(desk, rows.output, composer, str(data), wishes)
+        planned = planner.plan(() if found.start is None else _left(reader, rows))
+    try:
+        if check is not None:
+            check(planned)
+    except BaseException:
+        withdraw(desk, planned.parts)
+        raise
+    return found, planned
+
+
+def _left(reader: GroupReader, rows: Rows) -> Iterator[Record]:
+    """Yield the Records to send."""
+    for group in reader.groups():
+        left = set(rows.done.lacking(group.places))
+        for taken in rows.taken:
+            left.intersection_update(taken.lacking(group.places))
+        for which in sorted(left):
+            yield group.record(which)
+
+
+def _check_apart(data: Path, output: Path) -> None:
+    """Check that the input is none of the files that are written.
+
+    Raises:
+        InputError: it is.
+    """
+    if data.exists():
+        for own in (output, lock_path(output), manifest_path(output)):
+            if own.exists() and own.samefile(data):
+                raise InputError(f"{own}: input and output are the same file; name another output")
