@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import json
+import subprocess
+import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -14,9 +16,14 @@ import openai
 import pytest
 from openai import OpenAI
 
-from jsonl_runner.simulator import Simulator, SimulatorSettings, answer_text
-from jsonl_runner.simulator.faults import BATCH_KINDS
-from jsonl_runner.simulator.routes import ROUTES, UnknownRouteError
+from jsonl_runner.simulator import (
+    BATCH_FAULT_KINDS,
+    ROUTES,
+    Simulator,
+    SimulatorSettings,
+    UnknownRouteError,
+    answer_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -384,7 +391,7 @@ def test_lines_that_go_wrong(sim: Simulator, client: Client, kind: str) -> None:
 
 def test_every_kind_of_batches_has_a_test() -> None:
     """No kind that only batches know is left out above."""
-    assert set(BATCH_KINDS) <= FAULTS.keys()
+    assert set(BATCH_FAULT_KINDS) <= FAULTS.keys()
 
 
 def test_faults_of_lines_are_billed_or_not(sim: Simulator, client: Client) -> None:
@@ -693,3 +700,29 @@ def test_fifty_thousand_lines(sim: Simulator, client: Client) -> None:
     batch = client.sdk.with_options(timeout=60).batches.retrieve(made.id)
     assert batch.request_counts is not None
     assert batch.request_counts.completed == 50_000
+
+
+def test_simulate_knows_batches(tmp_path: Path) -> None:
+    """`jsonl-runner simulate` delays, spoils and loses batches as its options say."""
+    words = ["--port", "0", "--batch-delay", "1000", "--batch-fault", "batch_cut=0.5"]
+    command = [sys.executable, "-m", "jsonl_runner", "simulate", *words]
+    lost = ["--lost-answer", "POST /v1/batches/{id}/cancel=1"]
+    with subprocess.Popen(
+        command + lost, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
+        base_url = server.stdout.readline().split()[1]
+        with OpenAI(api_key="sk-any", base_url=base_url, max_retries=0, timeout=10) as sdk:
+            file = sdk.files.create(file=("in.jsonl", jsonl(lines(1))), purpose="batch")
+            batch = sdk.batches.create(
+                completion_window="24h", endpoint=CHAT, input_file_id=file.id
+            )
+            assert sdk.batches.retrieve(batch.id).status == "in_progress"
+            with pytest.raises(openai.APIConnectionError):
+                sdk.batches.cancel(batch.id)
+            assert sdk.batches.retrieve(batch.id).status == "cancelled"
+        server.terminate()
+        assert server.wait(10) == 0
+    wrong = [*command, "--lost-answer", "POST /batches=1"]
+    result = subprocess.run(wrong, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, "POST /v1/batches" in result.stderr) == (2, True)

@@ -32,27 +32,43 @@ from .options import console_options, say
     metavar="KEY=KIND",
     help="A key that always meets a fault, such as sk-dead=401. May be repeated.",
 )
+@click.option("--batch-delay", type=float, default=0.0, help="Seconds that a batch is in progress.")
+@click.option(
+    "--batch-fault",
+    "batch_faults",
+    multiple=True,
+    metavar="KIND=RATE",
+    help="A fault and its share of the lines of batches, such as 500=0.05. May be repeated.",
+)
+@click.option(
+    "--lost-answer",
+    "lost_answers",
+    multiple=True,
+    metavar="ROUTE=RATE",
+    help="A call that is done without an answer, such as 'POST /v1/batches=0.1'. May be repeated.",
+)
 @console_options
 def simulate(
     port: int, faults: tuple[str, ...], key_faults: tuple[str, ...], **options: Any
 ) -> int:
-    """Serve OpenAI-shaped chat completions on this machine, with any key; the answers are not real.
+    """Serve an OpenAI-shaped API on this machine, with any key; the answers are not real.
 
-    A prompt may hold [[fault:KIND]] to meet a fault on purpose. Ctrl-C ends it.
+    Chat completions, files and batches, and Anthropic's messages and batches. A prompt may hold
+    [[fault:KIND]] to meet a fault on purpose. Ctrl-C ends it.
 
     \b
     Example:
-      jsonl-runner simulate --port 8000 --fault 429=0.05 --fault 500=0.02
+      jsonl-runner simulate --port 8000 --fault 429=0.05 --batch-delay 60
     """
     from ..errors import ConfigError  # noqa: PLC0415  # --help need not wait for it
     from ..simulator import (  # noqa: PLC0415
+        BATCH_FAULT_KINDS,
         FAULT_KINDS,
         Simulator,
         SimulatorSettings,
         UnknownFaultError,
     )
 
-    rates = {kind: _rate(rate) for kind, rate in _pairs(faults, "--fault")}
     try:
         settings = SimulatorSettings(
             latency_s=options["latency"],
@@ -60,11 +76,15 @@ def simulate(
             requests_per_second=options["requests_per_second"],
             tokens_per_second=options["tokens_per_second"],
             max_in_flight=options["max_in_flight"],
-            fault_rates=rates,
+            fault_rates=_rates(faults, "--fault"),
             key_faults=dict(_pairs(key_faults, "--key-fault")),
+            batch_in_progress_s=options["batch_delay"],
+            line_faults=_rates(options["batch_faults"], "--batch-fault"),
+            lost_answers=_rates(options["lost_answers"], "--lost-answer"),
         )
     except UnknownFaultError as error:
-        raise ConfigError(f"{error} (kinds: {', '.join(FAULT_KINDS)})") from None
+        kinds = FAULT_KINDS + (BATCH_FAULT_KINDS if options["batch_faults"] else ())
+        raise ConfigError(f"{error} (kinds: {', '.join(kinds)})") from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
     try:
@@ -92,8 +112,12 @@ def _pairs(texts: tuple[str, ...], option: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _rate(text: str) -> float:
+def _rates(texts: tuple[str, ...], option: str) -> dict[str, float]:
+    return {name: _rate(rate, option) for name, rate in _pairs(texts, option)}
+
+
+def _rate(text: str, option: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no number", param_hint="--fault") from None
+        raise click.BadParameter(f"{text!r} is no number", param_hint=option) from None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Findings told of one file; whoever has so many will not read more.
 MAX_FINDINGS = 100
-_COMPLETE = frozenset(REFUSALS + BAD_ANSWERS)
+COMPLETE = frozenset(REFUSALS + BAD_ANSWERS)
 # Breakages as a line can meet them: there is no connection that could break.
 _AS_LINE = {
     "hang": "batch_expired",
@@ -171,11 +171,15 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a line came to: the file it goes to (None: neither), its bytes, what it used."""
+    """What a line came to: the file it goes to (None: neither), its bytes, what it used.
+
+    `count` is as what it is counted, if not as one of its file.
+    """
 
     target: Literal["output", "error"] | None
     data: bytes = b""
     usage: dict[str, Any] | None = None
+    count: str | None = None
 
 
 def answer_line(raw: bytes, number: int, worker: Worker) -> Answered:
@@ -192,13 +196,15 @@ def answer_line(raw: bytes, number: int, worker: Worker) -> Answered:
             response = refuse(400, str(error))
     if kind in UNDONE:
         return Answered("error", undone_line(line["custom_id"], number, kind))
-    if response is None and kind is not None and kind in _COMPLETE:
+    if response is None and kind is not None and kind in COMPLETE:
         response = faulty_response(kind, call)
     if response is None or response.status < 400:
         data = _result(line["custom_id"], number, 200, _body_of(response, call, kind))
         usage = orjson.loads(good_body(call))["usage"]
         worker.bill(line, usage)
-        return Answered(None if kind == "batch_missing" else "output", _spoilt(data, kind), usage)
+        if kind == "batch_missing":
+            return Answered(None, usage=usage, count="output")
+        return Answered("output", spoilt(data, kind), usage)
     data = _result(line["custom_id"], number, response.status, _body_of(response, call, kind))
     return Answered("error", data)
 
@@ -240,7 +246,7 @@ def _result(custom_id: str, number: int, status: int, body: Any) -> bytes:
         return json.dumps(line).encode("ascii") + b"\n"
 
 
-def _spoilt(data: bytes, kind: str | None) -> bytes:
+def spoilt(data: bytes, kind: str | None) -> bytes:
     """A line as a fault that concerns its bytes leaves it."""
     if kind == "batch_cut":
         return data[: len(data) // 2] + b"\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,8 +27,9 @@ from .faults import BREAKAGES, KEY_REFUSALS, REFUSALS, Dice, Markers, UnknownFau
 from .http import JSON_TYPE, Connection, Request, Response
 from .journal import CHAT_PATH, Entry, Journal
 from .limits import Limiter
-from .management import Management
-from .routes import is_managed
+from .management import Management, key_of
+from .messages import headers_of, problem, translated
+from .routes import MESSAGES_PATH, is_managed
 from .settings import DEFAULT_MODELS, SimulatorSettings
 
 if TYPE_CHECKING:
@@ -47,11 +49,25 @@ class _Exchange:
     settings: SimulatorSettings
     arrived_s: float
     limit_headers: tuple[tuple[str, str], ...] = ()
+    # Of Anthropic's API, None for OpenAI's.
+    version: str | None = None
 
     @property
     def in_events(self) -> bool:
         """Whether its answer comes in pieces."""
-        return self.settings.streams and wants_events(self.body or {})
+        return self.settings.streams and self.version is None and wants_events(self.body or {})
+
+    def problem(self) -> Response | None:
+        """The refusal that its body earns by itself."""
+        if self.version is None:
+            return _body_problem(self.body, self.settings)
+        return problem(self.body, self.version, self.settings)
+
+    def in_words(self, response: Response) -> Response:
+        """An answer in the words of the API that was asked."""
+        if self.version is None:
+            return response
+        return translated(response, self.entry.number, self.body)
 
     def faulty(self) -> FaultyCall:
         return FaultyCall(self.entry.number, self.key, self.body or {})
@@ -80,7 +96,7 @@ class Endpoints:
             return
         if request.upload is not None:
             request.upload.close()
-        key = _bearer(request.headers.get("authorization", ""))
+        key = key_of(request)
         body = _json_object(request.body) if request.method == "POST" else None
         model = body.get("model") if body else None
         entry = self._journal.begin(
@@ -92,7 +108,10 @@ class Endpoints:
         )
         exchange = _Exchange(connection, entry, key, body, settings, time.monotonic())
         route = (request.method, request.path)
-        if route == ("POST", CHAT_PATH):
+        if route == ("POST", MESSAGES_PATH):
+            exchange.version = request.headers.get("anthropic-version", "")
+            self._chat(exchange)
+        elif route == ("POST", CHAT_PATH):
             self._chat(exchange)
         elif route == ("GET", MODELS_PATH):
             self._models(exchange)
@@ -136,7 +155,7 @@ class Endpoints:
         if fault is not None:
             self._misbehave(exchange, fault)
             return
-        refused = _body_problem(exchange.body, settings)
+        refused = exchange.problem()
         if refused is not None:
             self._send(exchange, refused)
             return
@@ -202,7 +221,7 @@ class Endpoints:
 
     def _break(self, exchange: _Exchange, kind: str) -> None:
         journal, entry = self._journal, exchange.entry
-        good = _good_response(exchange.faulty())
+        good = exchange.in_words(_good_response(exchange.faulty()))
         events = streamed(good, exchange.body or {}) if exchange.in_events else None
         stage = Stage(
             exchange.connection,
@@ -241,6 +260,7 @@ class Endpoints:
         exchange.connection.on_gone = gone
 
     def _send(self, exchange: _Exchange, response: Response) -> None:
+        response = exchange.in_words(response)
         response.headers = _headers(exchange) + response.headers
         # Written down before the bytes go out: who has the answer finds it in the journal.
         status = response.status if exchange.connection.is_open else None
@@ -250,6 +270,9 @@ class Endpoints:
 
 def _headers(exchange: _Exchange) -> tuple[tuple[str, str], ...]:
     elapsed_ms = int((time.monotonic() - exchange.arrived_s) * 1000)
+    if exchange.version is not None:
+        limits = headers_of(exchange.limit_headers, datetime.now(UTC))
+        return (("request-id", f"req_sim_{exchange.entry.number}"), *limits)
     return (
         ("x-request-id", f"req_sim_{exchange.entry.number}"),
         ("openai-processing-ms", str(elapsed_ms)),
@@ -264,12 +287,6 @@ def _good_response(call: FaultyCall) -> Response:
 def _accepted(exchange: _Exchange) -> bool:
     keys = exchange.settings.keys
     return exchange.key != "" and (keys is None or exchange.key in keys)
-
-
-def _bearer(authorization: str) -> str:
-    """The key in an Authorization header, or an empty string."""
-    scheme, _, key = authorization.partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:

@@ -135,7 +135,7 @@ class Jobs(Generic[AJob]):
                 return to in (None, job.status)
             expires = to == "expired" and job.status == "in_progress"
             self._enter(job, "expired" if expires else coming[0], self._now(), settings)
-            if to is None:
+            if to is None or expires:
                 return True
 
     # -- what a provider's class says ------------------------------------------------------------

@@ -22,8 +22,10 @@ from .fault_answers import FaultyCall, faulty_response, invalid_key, refuse
 from .faults import KEY_REFUSALS
 from .files import Files
 from .http import Connection, Request, Response
+from .message_batches import MessageBatches
+from .messages import translated
 from .mishaps import Mishaps
-from .routes import find_route
+from .routes import MESSAGE_BATCHES, MESSAGES_PATH, find_route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,15 +60,10 @@ class Management:
             return int(began_s + at_s)
 
         self.files = Files(now, wall, journal.batches)
-        self.batches = Batches(
-            self.files,
-            journal.batches,
-            markers,
-            nonce,
-            now=now,
-            wall=wall,
-            settings=settings,
-            lock=self._lock,
+        given = (self.files, journal.batches, markers, nonce)
+        self.batches = Batches(*given, now=now, wall=wall, settings=settings, lock=self._lock)
+        self.message_batches = MessageBatches(
+            *given, now=now, wall=wall, settings=settings, lock=self._lock
         )
         self._work: dict[str, Callable[[Asked], Reply]] = {
             "POST /v1/files": lambda asked: self.files.upload(asked, nonce),
@@ -78,11 +75,17 @@ class Management:
             "GET /v1/batches": self.batches.listing,
             "GET /v1/batches/{id}": self.batches.retrieve,
             "POST /v1/batches/{id}/cancel": self.batches.cancel,
+            "POST /v1/messages/batches": self.message_batches.create,
+            "GET /v1/messages/batches": self.message_batches.listing,
+            "GET /v1/messages/batches/{id}": self.message_batches.retrieve,
+            "GET /v1/messages/batches/{id}/results": self.message_batches.results,
+            "POST /v1/messages/batches/{id}/cancel": self.message_batches.cancel,
+            "DELETE /v1/messages/batches/{id}": self.message_batches.delete,
         }
 
     def handle(self, connection: Connection, request: Request, settings: SimulatorSettings) -> None:
         """Write the request down and see to it that it ends (server's thread)."""
-        key = key_of(request.headers)
+        key = key_of(request)
         entry = self._journal.begin(
             key=key, method=request.method, path=request.path, model="", prompt=""
         )
@@ -184,18 +187,20 @@ class Management:
         connection.close()
 
     def _send(self, connection: Connection, entry: Entry, response: Response) -> None:
+        if entry.path.startswith(MESSAGE_BATCHES):
+            response = translated(response, entry.number, None)
         response.headers = _headers(entry) + response.headers
         status = response.status if connection.is_open else None
         self._journal.finish(entry, status, response.retry_after_s)
         connection.respond(response)
 
 
-def key_of(headers: dict[str, str]) -> str:
-    """The key a request comes with, or an empty string."""
-    scheme, _, key = headers.get("authorization", "").partition(" ")
+def key_of(request: Request) -> str:
+    """The key a request comes with, in OpenAI's header or Anthropic's; or an empty string."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return key.strip()
-    return headers.get("x-api-key", "")
+    return request.headers.get("x-api-key", "") if request.path.startswith(MESSAGES_PATH) else ""
 
 
 def _refusal(

@@ -50,7 +50,7 @@ def write_results(
             if found.usage is not None:
                 tally.input_tokens += found.usage["prompt_tokens"]
                 tally.output_tokens += found.usage["completion_tokens"]
+            tally.lines[found.count or found.target or ""] += 1
             if found.target is not None:
-                tally.lines[found.target] += 1
                 files[found.target].write(found.data)
     return tally

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .batches import Batches
+    from .message_batches import MessageBatches
     from .mishaps import Loss
 
 # Connections the kernel may hold before they are accepted: thousands of threads connect at once.
@@ -76,6 +77,11 @@ class Simulator:
     def batches(self) -> Batches:
         """OpenAI's batches: `advance`, `stick` and `vanish` move and break them."""
         return self._endpoints.management.batches
+
+    @property
+    def message_batches(self) -> MessageBatches:
+        """Anthropic's batches: `advance`, `stick` and `vanish` move and break them."""
+        return self._endpoints.management.message_batches
 
     def lose_next(self, route: str, what: Loss = "answer", times: int = 1) -> None:
         """Let the next calls of a route (`POST /v1/batches`) be lost.
