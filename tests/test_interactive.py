@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import KEYS
 
+from jsonl_runner.reader import MAX_ROW_BYTES
 from jsonl_runner.simulator import SimulatorSettings, answer_text
 
 if sys.platform == "win32":
@@ -277,9 +278,10 @@ def test_the_commands(stage: Stage) -> None:
             ("/save", "error: name the file"),
             ("/sav x", "error: there is no command /sav; did you mean /save?"),
             ("/qwertz", "error: there is no command /qwertz; there are /model, /system"),
-            ("/help", "end (so does Ctrl-D)"),
+            ("/help", "part of a question"),
             ("/etc/passwd is a path", "[simulated]"),
-            ("/clear", "forgot 2 turns"),
+            (" /imagine that", "[simulated]"),
+            ("/clear", "forgot 3 turns"),
             ("/system -", "system: (none)"),
             ("two", answer("two", model="gpt-4.1")),
             ("/save 'talk.jsonl'", "talk.jsonl: is there already"),
@@ -434,6 +436,9 @@ def test_failures_behind_a_pipe(stage: Stage) -> None:
     kept = "[[fault:truncated*1]] a"
     assert done.stdout.decode() == f"{answer(kept)}\n{answer(kept, 'b')}\n"
     assert done.stderr.decode().startswith("error: content_filter: ")
+    done = piped(stage, b"x" * (MAX_ROW_BYTES + 5) + b"\nshort\n")
+    assert (done.returncode, done.stdout.decode()) == (1, answer("short") + "\n")
+    assert b"standard input:1: the line is longer than" in done.stderr
     done = piped(stage, b"\xff\xfe\n")
     assert (done.returncode, b"no UTF-8" in done.stderr) == (1, True)
     done = piped(stage, "a\nb\n", api_keys=[])

@@ -165,6 +165,12 @@ class Screen:
             self._write("\n")
 
 
+_MORE_HELP = """\
+  exit, quit       end (so does Ctrl-D); Ctrl-C stops an answer
+  Alt-Enter        begins a new line; the arrow keys bring back questions
+  a blank before / makes it part of a question"""
+
+
 class _Patience:
     """Shows an answer, and says what it waits for when nothing comes for long.
 
@@ -243,7 +249,7 @@ class Talk:
                 self._fail(error)
 
     def _take(self, text: str) -> None:
-        command = _COMMAND.fullmatch(text.strip())
+        command = _COMMAND.fullmatch(text.rstrip())
         try:
             if command is None:
                 self._ask(text)
@@ -334,10 +340,7 @@ class Talk:
         for name, command in _COMMANDS.items():
             usage = f"/{name} {command.takes}".rstrip()
             self._screen.tell(f"  {usage:<16} {command.what}")
-        self._screen.tell("  exit, quit       end (so does Ctrl-D); Ctrl-C stops an answer")
-        self._screen.tell(
-            "  Alt-Enter        begins a new line; the arrow keys bring back questions"
-        )
+        self._screen.tell(_MORE_HELP)
 
 
 class _Command(NamedTuple):

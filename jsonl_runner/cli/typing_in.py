@@ -82,10 +82,17 @@ class Piped:
 
     def read(self) -> str | None:
         """Return the next line; see `Typed.read`."""
-        line = self._stream.readline()
+        from ..reader import MAX_ROW_BYTES  # noqa: PLC0415  # --help need not wait for it
+
+        line = self._stream.readline(MAX_ROW_BYTES + 1)
         self._number += 1
         if not line:
             return None
+        if len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = self._stream.readline(MAX_ROW_BYTES)
+            size = f"{MAX_ROW_BYTES / 2**20:g} MiB"
+            raise InputError(f"standard input:{self._number}: the line is longer than {size}")
         try:
             return line.removeprefix(b"\xef\xbb\xbf" if self._number == 1 else b"").decode()
         except UnicodeDecodeError:
