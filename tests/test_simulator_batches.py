@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import openai
 import pytest
 from openai import OpenAI
+from test_simulator import open_call
 
 from jsonl_runner.simulator import (
     BATCH_FAULT_KINDS,
+    FAULT_KINDS,
     ROUTES,
     Simulator,
     SimulatorSettings,
@@ -501,6 +503,71 @@ def test_odd_objects(sim: Simulator, client: Client) -> None:
     sim.settings = SimulatorSettings(absent_files="empty_file")
     batch = client.get(client.submit(rows[:1]))
     assert client.content(batch.error_file_id) == b""
+
+
+def test_loud_objects(sim: Simulator, client: Client) -> None:
+    """Some providers write states and times in their own way."""
+    by_hand(sim, loud_batches=True)
+    batch_id = client.submit(lines(1))
+    assert str(client.sdk.batches.cancel(batch_id).status) == "CANCELING"
+    sim.batches.advance()
+    found = client.sdk.batches.with_raw_response.retrieve(batch_id).http_response.json()
+    assert (found["status"], found["request_counts"]) == (
+        "CANCELED",
+        {"total": "1", "completed": "0", "failed": "1"},
+    )
+    assert str(found["cancelled_at"]).endswith("Z")
+    assert str(found["created_at"]).isdigit()
+
+
+def test_every_kind_can_stand_in_a_line(client: Client) -> None:
+    """Each fault of live calls means something to a batch, too; none stops it."""
+    kinds = [*FAULT_KINDS, *BATCH_FAULT_KINDS]
+    batch = client.get(client.submit([line(kind, f"[[fault:{kind}]]") for kind in kinds]))
+    assert batch.status == "completed"
+    data = client.content(batch.output_file_id) + client.content(batch.error_file_id)
+    missing = {kind for kind in kinds if f'"custom_id":"{kind}"'.encode() not in data}
+    assert missing - {"surrogate"} == {"close", "reset", "batch_missing"}
+    assert len(data) > 80_000_000  # `huge`
+
+
+def upload_request(extra: str = "") -> bytes:
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n',
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n',
+        b"{}\n" * 1000 + b"\r\n--b--\r\n",
+    ]
+    form = b"".join(parts)
+    head = (
+        "POST /v1/files HTTP/1.1\r\nAuthorization: Bearer k\r\n"
+        f"Content-Type: multipart/form-data; boundary=b\r\n{extra}Content-Length: {len(form)}\r\n"
+    )
+    return head.encode() + b"\r\n" + form
+
+
+def test_uploads_piece_by_piece(sim: Simulator) -> None:
+    """A client may wait for leave to send, send in pieces, go on after it, or break off."""
+    whole = upload_request()
+    with open_call(sim, whole[: len(whole) // 2]):
+        pass
+    head, _, form = upload_request("Expect: 100-continue\r\n").partition(b"\r\n\r\n")
+    with open_call(sim, head + b"\r\n\r\n") as raw:
+        assert raw.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        for start in range(0, len(form), 700):
+            raw.sendall(form[start : start + 700])
+        assert raw.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        last = upload_request("Connection: close\r\n").replace(b"boundary=b", b"boundary=c")
+        raw.sendall(whole + last)
+        with raw.makefile("rb") as stream:
+            answers = stream.read()
+    found = [answers.count(b"HTTP/1.1 " + status) for status in (b"200", b"400")]
+    assert found == [1, 1]
+    assert [(one.filename, one.size) for one in sim.journal.batches.uploads] == [
+        ("a.jsonl", 3000)
+    ] * 2
+    elsewhere = whole.replace(b"/v1/files", b"/v1/other")
+    with open_call(sim, elsewhere) as raw:
+        assert raw.recv(65536).startswith(b"HTTP/1.1 404")
 
 
 def test_stuck_and_vanished_batches(sim: Simulator, client: Client, clock: Clock) -> None:

@@ -13,7 +13,7 @@ import pytest
 from anthropic import Anthropic
 from test_simulator import call
 
-from jsonl_runner.simulator import Simulator, SimulatorSettings, answer_text
+from jsonl_runner.simulator import FAULT_KINDS, Simulator, SimulatorSettings, answer_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -261,6 +261,15 @@ def test_params_are_looked_at_after_acceptance(sim: Simulator, sdk: Anthropic) -
     }
     assert counts(sdk.messages.batches.retrieve(batch_id)) == (0, 1, 7, 0, 0)
     assert sim.journal.batches.billed_ids() == Counter(["good"])
+
+
+def test_every_kind_can_stand_in_a_line(sdk: Anthropic) -> None:
+    """Each fault of live calls means something to a batch, too; none stops it."""
+    kinds = [kind for kind in FAULT_KINDS if kind not in ("huge", "404_model")]
+    batch_id = submit(sdk, [request(kind, f"[[fault:{kind}]]") for kind in kinds])
+    batch = sdk.messages.batches.retrieve(batch_id)
+    assert batch.processing_status == "ended"
+    assert sum(counts(batch)) == len(kinds)
 
 
 def test_odd_lines(sim: Simulator, sdk: Anthropic) -> None:

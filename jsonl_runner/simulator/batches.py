@@ -13,6 +13,7 @@ from .faults import Dice, Markers
 from .files import EXPIRES_AFTER_S, StoredFile, expiry_s
 from .jobs import Job, Jobs, answered, progress
 from .journal_batches import BatchJournal, CreatedBatch
+from .messages import iso
 from .results import Tally, shuffled, write_results
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class Batches(Jobs[Batch]):
         }
         if batch.tally is not None:
             shown["usage"] = _usage(batch.tally)
-        return shown
+        return _loud(shown) if settings.loud_batches else shown
 
     def _counts(self, batch: Batch, settings: SimulatorSettings) -> dict[str, int | None]:
         total, completed, failed = batch.total, 0, 0
@@ -322,6 +323,21 @@ def _file_ids(batch: Batch, settings: SimulatorSettings) -> dict[str, str | None
         name: absent if stored is None else stored.ident
         for name, stored in found.items()
         if stored is not None or settings.absent_files != "missing"
+    }
+
+
+def _loud(shown: dict[str, Any]) -> dict[str, Any]:
+    """A batch as providers show it that are compatible, but not quite."""
+    times = {
+        name: str(value) if name == "created_at" else iso(value)
+        for name, value in shown.items()
+        if name.endswith("_at") and value is not None
+    }
+    return {
+        **shown,
+        **times,
+        "status": shown["status"].replace("ll", "l").upper(),
+        "request_counts": {name: str(count) for name, count in shown["request_counts"].items()},
     }
 
 

@@ -47,6 +47,8 @@ class SimulatorSettings:
     batch_counts: `odd` calls every line of a completed batch completed and none ever failed, `null`
         knows no numbers.
     absent_files: how a batch names a file that it has not: null, "", not at all, or an empty file.
+    loud_batches: states in capitals with a single l, times and counts as texts, as some compatible
+        providers have them.
     endless_lists: lists do not know `after` and `has_more`.
     separate_keys: files and batches are there for the key only that made them.
     lost_requests, lost_answers: route (`POST /v1/batches`) -> probability that its connection is
@@ -86,6 +88,7 @@ class SimulatorSettings:
     line_faults: Mapping[str, float] = field(default_factory=dict)
     batch_counts: Literal["true", "odd", "null"] = "true"
     absent_files: Literal["null", "blank", "missing", "empty_file"] = "null"
+    loud_batches: bool = False
     endless_lists: bool = False
     separate_keys: bool = False
     lost_requests: Mapping[str, float] = field(default_factory=dict)
