@@ -69,7 +69,7 @@ FLOORS = [
         "cache",
     },
     {"engines", "cached", "batch"},
-    {"assembly"},
+    {"assembly", "convert"},
     {"runner", "answering", "keycheck", "session", "models", "folder"},
     {"aio", "conversation", "steps", "texts", "questions"},
     {"toolkit", "compat"},
