@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support import KEYS, FakeClock
 
@@ -26,7 +28,7 @@ class Recorder:
         self.status = 200
         self.wanted: list[bool] = []
 
-    def post(self, path: str, body: bytes, key: str, *, with_head: bool = True) -> Reply:
+    def post(self, path: str, body: bytes, key: str, *, with_head: bool = True, **_: Any) -> Reply:
         self.wanted.append(with_head)
         return Reply(self.status, self.head if with_head else b"", ANSWER)
 
@@ -34,6 +36,8 @@ class Recorder:
         raise NotImplementedError
 
     def abort(self) -> None: ...
+
+    def hang_up(self, thread: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -64,7 +68,9 @@ def test_calls_beside_the_one_that_asks_do_not_ask_too() -> None:
     class Slow(Recorder):
         depth = 0
 
-        def post(self, path: str, body: bytes, key: str, *, with_head: bool = True) -> Reply:
+        def post(
+            self, path: str, body: bytes, key: str, *, with_head: bool = True, **_: Any
+        ) -> Reply:
             reply = super().post(path, body, key, with_head=with_head)
             if with_head and len(self.wanted) > 1 and not self.depth:
                 self.depth = 1
