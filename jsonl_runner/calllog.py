@@ -105,6 +105,8 @@ def _line_of(outcome: Outcome) -> bytes:
         entry["cached"] = True
     if outcome.batch:
         entry["batch"] = outcome.batch
+    if outcome.cost_from:
+        entry["cost_from"] = outcome.cost_from
     return jsontext.dump(entry) + b"\n"
 
 

@@ -76,6 +76,7 @@ class Outcome:
         cost: what the provider says the calls cost; None when it says nothing.
         cached: whether the output was known before and took no call; then `usage` is None.
         batch: id of the provider's batch that it came in; empty for a call.
+        cost_from: how `cost` is known where the provider does not say it: `prices`, `estimate`.
     """
 
     index: str
@@ -94,6 +95,7 @@ class Outcome:
     cost: float | None = None
     cached: bool = False
     batch: str = ""
+    cost_from: str = ""
 
 
 def fingerprint(record: Record) -> str:

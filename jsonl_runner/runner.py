@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from .assembly import assemble
+from .batch.manifest import waiting_rows
 from .calllog import CallLog, SeenInput, fingerprints, last_input, path_for
 from .clock import Clock, Stop, SystemClock
 from .engines.local import TICK_S, LocalEngine
@@ -18,8 +19,10 @@ from .errors import (
     JsonlRunnerError,
     LedgerError,
     RunInterruptedError,
+    RunStoppedError,
 )
 from .guards import Guards
+from .indexes import IndexSet
 from .ledger import Ledger
 from .locking import lock_path
 from .progress import Progress, progress
@@ -51,6 +54,7 @@ class Job:
         bad_rows: what to do about rows that cannot be used.
         fsync: when the ledger is forced onto the disk.
         redo_changed: whether rows whose content changed are called again.
+        include_batched: whether rows in a batch that is not over are called too, and paid twice.
         name: stands before the progress bar.
         quiet: whether nothing is shown on the way.
         settled: told each group of Outcomes as soon as the ledger has it.
@@ -61,6 +65,7 @@ class Job:
     bad_rows: BadRowsPolicy = "fail"
     fsync: FsyncPolicy = "group"
     redo_changed: bool = False
+    include_batched: bool = False
     name: str = "jsonl-runner"
     quiet: bool = False
     settled: Callable[[Sequence[Outcome]], None] | None = None
@@ -151,6 +156,8 @@ class _Run:
         self._name = "standard input" if job.data is None else str(job.data)
         self._started = clock.now()
         self._told = False
+        self._batched = IndexSet() if job.include_batched else waiting_rows(job.output)
+        self._left_out = 0
 
     def go(self, function: StandIn | None) -> RunSummary:
         for note in (*self._config.notes, *self._ledger.notes):
@@ -158,7 +165,7 @@ class _Run:
         for damage in self._ledger.found.damage:
             self._note(str(damage))
         found = self._look() if self._job.data is not None else None
-        if found is not None and found.todo == 0:
+        if found is not None and found.todo == self._left_out:
             return self._end()
         crew = assemble(
             self._config,
@@ -210,6 +217,7 @@ class _Run:
             known=known,
             answered=lambda: fingerprints(self._job.output),
             redo_changed=self._job.redo_changed,
+            each_left=self._count_batched if len(self._batched) else None,
         )
         found.check(self._job.bad_rows)
         summary = self._summary
@@ -232,20 +240,27 @@ class _Run:
             reader = GroupReader(self._stream, self._name)
             reader.start_at(found.start, found.lines_before)
             for group in reader.groups():
-                for which in sorted({*done.lacking(group.places), *found.redo.among(group.places)}):
+                left = {*done.lacking(group.places), *found.redo.among(group.places)}
+                for which in sorted(left.difference(self._batched.among(group.places))):
                     yield group.record(which)
             return
         rows = 0
         for record in RowReader(self._stream, self._name).records():
             if not isinstance(record, BadRow):
                 rows += 1
-                if record.index not in done:
-                    yield record
-                else:
+                if record.index in done:
                     self._summary.skipped += 1
+                elif record.index in self._batched:
+                    self._count_batched(record.index)
+                else:
+                    yield record
             elif not self._take_bad(record):
                 return
         self._summary.rows = rows
+
+    def _count_batched(self, index: str) -> None:
+        """Leave a row out that lies in a batch: its answer is paid for, or will be."""
+        self._left_out += index in self._batched
 
     def _take_bad(self, row: BadRow) -> bool:
         """Note a bad row of a stream; return whether the run goes on."""
@@ -292,7 +307,7 @@ class _Run:
 
     @property
     def _complete(self) -> bool:
-        return self._summary.left == 0
+        return self._summary.left == self._left_out
 
     def _tell_stopping(self, keys: KeysView) -> None:
         if not self._told and isinstance(self._stop.reason, RunInterruptedError):
@@ -312,4 +327,13 @@ class _Run:
 
     def _end(self) -> RunSummary:
         self._summary.elapsed_s = self._clock.now() - self._started
+        if self._left_out:
+            batched = RunStoppedError(
+                f"{self._left_out:,} rows lie in batches that are not over, and are left to them: "
+                "jsonl-runner batch fetch collects them (--include-batched calls them too, and "
+                "pays twice)"
+            )
+            self._note(str(batched))
+            if self._summary.stopped is None:
+                self._summary.stop(batched)
         return self._summary

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..attempts import Verdict
     from .profiles import Profile
 
+#: The audit event (sys.audit) of every step at which a crash leaves another state behind.
+AUDIT = "jsonl_runner.batch"
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 EXPIRED, CANCELLED = "expired", "cancelled"
 

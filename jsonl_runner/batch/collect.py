@@ -13,7 +13,7 @@ import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ..errors import LedgerError
 from ..indexes import IndexSet
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from .parts import Item, Part
     from .results import ResultLine
 
-    #: Says what an answer cost, in dollars: model, usage.
-    CostOf = Callable[[str, dict[str, object]], float | None]
+    #: Says what an answer cost, in dollars, and how that is known: its model, usage, and moment.
+    CostOf = Callable[[str, dict[str, Any], float], tuple[float | None, str]]
 
 #: Lines that are written together.
 _GROUP = 500
@@ -233,7 +233,10 @@ class Collector:
         verdict, answer = line.verdict, line.verdict.answer
         model = (answer.model if answer else None) or part.model
         usage = answer.usage if answer else None
-        cost = self._cost_of(model, usage) if self._cost_of is not None and usage else None
+        ended = part.ended or self._desk.clock.wall()
+        cost, cost_from = None, ""
+        if self._cost_of is not None and usage:
+            cost, cost_from = self._cost_of(model, usage, ended)
         return Outcome(
             item.row,
             answer.text if answer is not None and line.fate is Fate.DONE else None,
@@ -246,9 +249,10 @@ class Collector:
             key=part.key_label,
             fingerprint=item.fingerprint,
             started=part.asked,
-            ended=part.ended or self._desk.clock.wall(),
+            ended=ended,
             cost=cost,
             batch=part.batch,
+            cost_from=cost_from,
         )
 
     def _tell(self, part: Part, found: Collected) -> None:

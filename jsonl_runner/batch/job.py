@@ -83,6 +83,7 @@ class Batches:
 
     Attributes:
         summary: what was done.
+        released: rows of collected parts that nothing came of, so that they may be sent again.
 
     Raises:
         LedgerError: the ledger or the manifest is locked, damaged, or cannot be written.
@@ -106,13 +107,14 @@ class Batches:
         self._max_enqueued = max_enqueued
         self._cost_of = cost_of
         self.summary = RunSummary()
+        self.released = 0
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             # A row that the manifest calls done is in the ledger, whatever happens to the machine.
             self._ledger = Ledger(output, "always")
             stack.callback(self._ledger.close)
             self.manifest = Manifest(output)
-            stack.callback(self.manifest.close)
+            stack.callback(self._close_manifest)
             self._stack = stack.pop_all()
         self.desk = Desk(
             self.manifest,
@@ -139,8 +141,14 @@ class Batches:
 
     def close(self) -> None:
         """Let go of the ledger."""
-        self.summary.elapsed_s = self._clock.now() - self._began
         self._stack.close()
+
+    def _close_manifest(self) -> None:
+        """Close it; one that nothing came into is removed, as a ledger is."""
+        is_empty = not self.manifest.has_parts
+        self.manifest.close()
+        if is_empty:
+            self.manifest.path.unlink(missing_ok=True)
 
     def _note(self, text: str) -> None:
         text = without_login(text)
@@ -206,6 +214,14 @@ class Batches:
                     "command goes on"
                 )
             self._pause(min(part.due for part in ready) - self._clock.wall())
+
+    def settle(self) -> None:
+        """Look for batches whose creation was not answered; create none."""
+        for part in self.manifest.parts(CREATING):
+            self._check_stop()
+            after = send(self.desk, part)
+            if after != part:
+                self._watched.changed(after)
 
     def fetch(self) -> None:
         """Look at all batches once, and collect those that are over.
@@ -331,8 +347,14 @@ class Batches:
             self._collector = Collector(
                 self.desk, self._ledger, calllog, self.summary, self._cost_of
             )
-        part, _ = self._collector.collect(part)
+        part, found = self._collector.collect(part)
+        self.released += found.released.total()
         self._watched.changed(part)
+
+    def end(self) -> RunSummary:
+        """Return what was done until now."""
+        self.summary.elapsed_s = self._clock.now() - self._began
+        return self.summary
 
     def _check_stop(self) -> None:
         if self._stop.requested:

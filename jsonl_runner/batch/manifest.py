@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 import uuid
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LedgerError
 from ..indexes import IndexSet
+from .base import AUDIT
 from .parts import FINAL, RELEASED, WAITING, File, Item, Part
 
 if TYPE_CHECKING:
@@ -139,7 +141,9 @@ class Manifest:
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
+            sys.audit(AUDIT, "before commit")
             self._db.execute("COMMIT")
+            sys.audit(AUDIT, "after commit")
 
     def close(self) -> None:
         """Close the file."""
@@ -168,6 +172,11 @@ class Manifest:
         sql = f"SELECT {names} FROM parts WHERE number = ?"  # noqa: S608
         return Part(*self._rows(sql, (number,))[0])
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether anything was ever planned."""
+        return bool(self._rows("SELECT 1 FROM parts LIMIT 1"))
+
     def next_number(self) -> int:
         """Return the number of the next part."""
         return int(self._rows("SELECT COALESCE(MAX(number), 0) + 1 FROM parts")[0][0])
@@ -191,6 +200,8 @@ class Manifest:
         return self.part(part.number)
 
     def _set(self, number: int, changes: dict[str, Any]) -> None:
+        if not changes:
+            return
         assignments = ", ".join(f"{name} = ?" for name in changes)
         sql = f"UPDATE parts SET {assignments} WHERE number = ?"  # noqa: S608
         self._db.execute(sql, (*changes.values(), number))

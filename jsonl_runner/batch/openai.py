@@ -7,6 +7,7 @@ and others leave things out. Importing this takes a second.
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import httpx2
@@ -18,7 +19,7 @@ from ..errors import TransportError
 from ..retry import classify, classify_failure
 from ..transport.sdk import Clients
 from ..transport.sdk_errors import CallEndedError, CallTimedOutError
-from .base import ProviderError, read_batch
+from .base import AUDIT, ProviderError, read_batch
 from .downloads import LongLines
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class OpenAIBatches:
 
     def upload(self, path: Path, name: str, key: str) -> str:
         """Upload a part; see `BatchProvider.upload`. The file is never whole in memory."""
-        with path.open("rb") as stream, self._told():
+        with path.open("rb") as stream, self._call("upload"):
             answer = self._filing(key).files.with_raw_response.create(
                 file=(name, stream, "application/jsonl"), purpose=cast("Any", self.profile.purpose)
             )
@@ -105,7 +106,7 @@ class OpenAIBatches:
         if self.profile.has_metadata:
             more["metadata"] = {TOKEN: order.token}
         client = self._client(key).with_options(max_retries=0)
-        with self._told():
+        with self._call("create"):
             answer = client.batches.with_raw_response.create(
                 completion_window=cast("Any", order.window or openai.omit),
                 endpoint=cast("Any", order.endpoint),
@@ -141,18 +142,18 @@ class OpenAIBatches:
 
     def retrieve(self, batch: str, key: str) -> RemoteBatch:
         """Return a batch."""
-        with self._told():
+        with self._call("retrieve"):
             answer = self._client(key).batches.with_raw_response.retrieve(batch)
         return _batch(_json(answer.http_response))
 
     def cancel(self, batch: str, key: str) -> None:
         """Ask for a batch's end."""
-        with self._told():
+        with self._call("cancel"):
             self._client(key).batches.with_raw_response.cancel(batch)
 
     def size_of(self, result: str, key: str) -> int | None:
         """Return the bytes of a result file."""
-        with self._told():
+        with self._call("size"):
             answer = self._client(key).files.with_raw_response.retrieve(result)
         size = _json(answer.http_response).get("bytes")
         return size if isinstance(size, int) else None
@@ -160,7 +161,7 @@ class OpenAIBatches:
     def download(self, result: str, stream: IO[bytes], key: str) -> None:
         """Write a result file's bytes as they come."""
         with (
-            self._told(),
+            self._call("download"),
             self._filing(key).files.with_streaming_response.content(result) as answer,
         ):
             for chunk in answer.iter_bytes(_CHUNK):
@@ -169,7 +170,7 @@ class OpenAIBatches:
     def delete_file(self, file: str, key: str) -> None:
         """Delete a file; one that is not there is no error."""
         try:
-            with self._told():
+            with self._call("delete"):
                 self._client(key).files.with_raw_response.delete(file)
         except ProviderError as error:
             if not error.is_missing:
@@ -191,7 +192,7 @@ class OpenAIBatches:
         seen: set[str] = set()
         after: str | openai.Omit = openai.omit
         while True:
-            with self._told():
+            with self._call("list"):
                 answer = page(after).http_response
             data = _json(answer, lists=True)
             found = data.get("data")
@@ -204,6 +205,14 @@ class OpenAIBatches:
             if not new or data.get("has_more") is False or not isinstance(last, str):
                 return
             after = last
+
+    @contextlib.contextmanager
+    def _call(self, what: str) -> Iterator[None]:
+        """Within this block a call is made. Auditors hear of it: tests end the process there."""
+        sys.audit(AUDIT, f"before {what}")
+        with self._told():
+            yield
+        sys.audit(AUDIT, f"after {what}")
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

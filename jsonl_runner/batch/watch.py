@@ -6,11 +6,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from .base import CLOCKS_S, FAILED, ProviderError
-from .parts import ENDED, LOST, REFUSED, SUBMITTED, UPLOADED, File
+from .parts import ENDED, LOST, REFUSED, UPLOADED, File
 from .reconcile import cancel_twin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .base import RemoteBatch
     from .desk import Desk
@@ -22,11 +22,18 @@ _MISSES = 3
 _LONGEST_ENQUEUED_S = 600.0
 
 
-def remote_states(desk: Desk, parts: Sequence[Part]) -> dict[int, RemoteBatch | ProviderError]:
+def remote_states(
+    desk: Desk, parts: Sequence[Part], twin: Callable[[Part, RemoteBatch], None] | None = None
+) -> dict[int, RemoteBatch | ProviderError]:
     """Return what the provider says of parts whose batches run, by their numbers.
 
     Batches that its list does not have are asked for one by one; a ProviderError stands for each
     that brings no answer.
+
+    Args:
+        desk: manifest and provider.
+        parts: which.
+        twin: is told of batches made from the file of a part that are not its own.
 
     Raises:
         ProviderError: there is no list to be had.
@@ -43,8 +50,8 @@ def remote_states(desk: Desk, parts: Sequence[Part]) -> dict[int, RemoteBatch | 
         for batch in desk.provider.batches(since, key):
             if batch.id in wanted:
                 found[wanted[batch.id].number] = batch
-            elif batch.input_file in by_file:
-                _look_at_twin(desk, by_file[batch.input_file], batch)
+            elif twin is not None and batch.input_file in by_file:
+                twin(by_file[batch.input_file], batch)
         for part in group:
             if part.number not in found and not desk.stop.requested:
                 try:
@@ -69,7 +76,11 @@ def poll(desk: Desk, parts: Sequence[Part]) -> bool:
         LedgerError: the manifest cannot be written.
     """
     changed = False
-    for number, said in remote_states(desk, parts).items():
+
+    def twin(part: Part, batch: RemoteBatch) -> None:
+        _look_at_twin(desk, part, batch)
+
+    for number, said in remote_states(desk, parts, twin).items():
         part = desk.manifest.part(number)
         after = _missing(desk, part, said) if isinstance(said, ProviderError) else None
         if not isinstance(said, ProviderError):
@@ -127,8 +138,3 @@ def _missing(desk: Desk, part: Part, error: ProviderError) -> Part | None:
     )
     reason = desk.clean(f"lost: {error}")
     return desk.manifest.release(part, state=LOST, reason=reason, ended=wall)
-
-
-def running(desk: Desk) -> list[Part]:
-    """Return the parts whose batches run."""
-    return desk.manifest.parts(SUBMITTED)

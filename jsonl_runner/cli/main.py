@@ -12,6 +12,7 @@ import click
 from .. import __version__
 from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError, RunInterruptedError
 from ..terminal import harmless
+from .batch import batch
 from .cache import cache
 from .config import config
 from .data import compact, merge, status, validate
@@ -55,6 +56,7 @@ for command in (
     query,
     interactive,
     files,
+    batch,
     merge,
     status,
     validate,

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     help="Take answers to equal requests from the cache, and keep new ones.  [default: no]",
 )
 @click.option("--redo-changed", is_flag=True, help="Call rows again whose content has changed.")
+@click.option(
+    "--include-batched", is_flag=True, help="Call rows that lie in a batch, and pay for them twice."
+)
 @simulate_option
 @json_option
 @console_options
@@ -70,6 +73,7 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
             bad_rows=options["bad_rows"],
             fsync=options["fsync"],
             redo_changed=options["redo_changed"],
+            include_batched=options["include_batched"],
             quiet=console.quiet,
         )
         try:
