@@ -20,6 +20,10 @@ _CAREFUL, _QUICK_STEP = 64, 3
 #: The first answer, which shows that the key is alive, opens this part of the maximum at once.
 _FIRST_SHARE = 16
 
+# Why an allowance moved, for people; `Concurrency.why` says it of the last move.
+_OPENED, _RAISED, _PROBES = "opened: it answers", "raised: calls succeed", "probes what was refused"
+_HALVED, _HALVED_TOLD = "halved: too many at once", "halved: told to wait"
+
 
 class Concurrency:
     """The allowance of one key.
@@ -29,12 +33,23 @@ class Concurrency:
         trusted: begin with all of them: there is no key that could be dead.
     """
 
-    __slots__ = ("_ceiling", "_credit", "_cut_at", "_probe_rounds", "_step", "limit", "maximum")
+    __slots__ = (
+        "_ceiling",
+        "_credit",
+        "_cut_at",
+        "_probe_rounds",
+        "_step",
+        "limit",
+        "maximum",
+        "why",
+    )
 
     def __init__(self, maximum: int, *, trusted: bool = False) -> None:
         self.maximum = maximum
         #: Calls allowed in flight now.
         self.limit = maximum if trusted else 1
+        #: Why it moved last, in a few words; empty before the first time.
+        self.why = ""
         self._ceiling = math.inf  # highest level not known to be refused
         self._credit = 0.0  # rounds completed at the ceiling
         self._probe_rounds = _FIRST_PROBE_ROUNDS
@@ -60,8 +75,10 @@ class Concurrency:
         if (1 + step) * used < self.limit:
             return  # an allowance that is not used proves nothing
         if self.limit < self._ceiling:
+            self.why = _RAISED
             if self.limit == 1 and self._cut_at < 0:
                 step = max(step, self.maximum // _FIRST_SHARE)
+                self.why = _OPENED
             self.limit = int(min(self.limit + step, self.maximum, self._ceiling))
             return
         if position < self.limit:
@@ -72,6 +89,7 @@ class Concurrency:
             self._ceiling += self._step
             self._step *= 2  # a ceiling that gives way was not the limit: look faster
             self.limit += 1
+            self.why = _PROBES
 
     def refused(self, number: int, position: int, newest: int, *, saturated: bool) -> None:
         """Note a 429.
@@ -89,6 +107,7 @@ class Concurrency:
             return  # sent before the last cut: the same episode
         self._cut_at = newest
         self.limit = max(1, self.limit // 2)
+        self.why = _HALVED if saturated else _HALVED_TOLD
         self._credit = 0.0
         if saturated:
             self._probe_rounds = min(_MAX_PROBE_ROUNDS, 2 * self._probe_rounds)

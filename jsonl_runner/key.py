@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .buckets import Bucket, LearnedBucket
+from .snapshot import KeyView
 
 if TYPE_CHECKING:
     from .attempts import RateLimits
@@ -53,14 +54,17 @@ class Key:
         "concurrency",
         "configured",
         "cooling_until",
+        "errors",
         "forbidden_row",
         "in_flight",
         "is_bounded",
         "learned",
         "refusals",
+        "refused",
         "rested_number",
         "retired",
         "secret",
+        "trouble",
         "version",
     )
 
@@ -74,6 +78,10 @@ class Key:
         self.concurrency = concurrency
         self.in_flight = 0
         self.calls = 0
+        #: Calls that were refused for being too many, and that failed otherwise, the rows' own
+        #: faults apart; and what the last of them said.
+        self.refused = self.errors = 0
+        self.trouble = ""
         self.cooling_until = 0.0
         self.retired: str | None = None
         #: The row that was forbidden last, with no success since.
@@ -136,3 +144,38 @@ class Key:
                 self._sort_buckets()
             mark = lease.marks[number]
             bucket.observe(limit, mark=mark, started_s=lease.started_s, now=now)
+
+    def view(self, now: float) -> KeyView:
+        """Return the key as people see it."""
+        cooldown_s = 0.0 if self.retired is not None else max(0.0, self.cooling_until - now)
+        state, reason = "ready", ""
+        if self.retired is not None:
+            state, reason = "retired", self.retired
+        elif cooldown_s:
+            state, reason = "cooling", self.trouble
+        learned, configured = self.learned, self.configured
+        left = [_left(learned[kind] or configured[kind], now) for kind in range(2)]
+        return KeyView(
+            label=self.secret.label,
+            state=state,
+            reason=reason,
+            calls=self.calls,
+            limit=self.concurrency.limit,
+            requests_per_minute=learned[0].rate * 60 if learned[0] else None,
+            tokens_per_minute=learned[1].rate * 60 if learned[1] else None,
+            in_flight=self.in_flight,
+            why=self.concurrency.why,
+            requests_left=left[0],
+            tokens_left=left[1],
+            cooldown_s=cooldown_s,
+            errors=self.errors,
+            refused=self.refused,
+        )
+
+
+def _left(bucket: Bucket | None, now: float) -> float | None:
+    """Return what may still be spent of a limit, None where none is known; changes nothing."""
+    if bucket is None:
+        return None
+    flowed_in = bucket.rate * max(0.0, now - bucket.stamp)
+    return max(0.0, min(bucket.capacity, bucket.level + flowed_in))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .clock import Clock, Stop
     from .secret import Secret
+    from .snapshot import KeyView
 
     #: Of a heap: what it is ordered by, a number to decide ties, the key's version then, the key.
     _Entry = tuple[float, int, int, Key]
@@ -44,19 +45,6 @@ _QUIET_S = 10.0
 _SUSPECT_S = 1.0
 #: Seconds. A shorter wait is how a paced run goes, no news.
 _WORTH_SAYING_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class KeyView:
-    """A key as people see it."""
-
-    label: str
-    state: str  # ready, cooling or retired
-    reason: str
-    calls: int
-    limit: int
-    requests_per_minute: float | None
-    tokens_per_minute: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +233,13 @@ class Rotator:
     def _take_trouble(self, lease: Lease, verdict: Verdict, now: float) -> None:
         """Learn from a call that says something against its key or the server."""
         key = lease.key
+        key.trouble = f"{verdict.code}: {verdict.message}"
         if verdict.kind is Kind.RATE_LIMITED:
+            key.refused += 1
             self._cool(lease, verdict, now)
-        elif verdict.kind in _OF_KEY:
+            return
+        key.errors += 1
+        if verdict.kind in _OF_KEY:
             self._retire(key, verdict)
         elif verdict.kind is Kind.FORBIDDEN:
             if key.forbids(lease.row):
@@ -349,17 +341,7 @@ class Rotator:
         """Return every key as people see it."""
         with self._lock:
             now = self._clock.now()
-            return [
-                KeyView(
-                    key.secret.label,
-                    self._state(key, now),
-                    key.retired or "",
-                    key.calls,
-                    key.concurrency.limit,
-                    *(bucket.rate * 60 if bucket else None for bucket in key.learned),
-                )
-                for key in self._keys
-            ]
+            return [key.view(now) for key in self._keys]
 
     def _state(self, key: Key, now: float) -> str:
         if key.retired is not None:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from .limits import in_words
+from .snapshot import money
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _PLAIN_EVERY_S = 10.0
 #: Seconds between two drawings of the bar: 10 a second is smooth, more is wasted.
 _DRAW_EVERY_S = 0.1
+#: What matters this much is never left out of the state.
+_NEEDED = 7
 # The state stands before times and bar: on a narrow terminal the end of the line falls off.
 _BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}, {rate_fmt}] {bar}"
 _BAR_OPEN_END = "{n_fmt}{unit}{postfix} [{elapsed}, {rate_fmt}]"
@@ -52,20 +55,46 @@ def _tqdm() -> type[tqdm[Any]]:
     return tqdm
 
 
-def state_of(summary: RunSummary, keys: KeysView) -> str:
-    """Return the numbers behind the bar, or why nothing moves."""
-    parts = [f"ok {summary.done:,}"]
+def _cost_of(summary: RunSummary) -> str:
+    """Return the cost so far, and at the end as it goes now; empty when there is none."""
+    if not summary.cost:
+        return ""
+    expected = summary.expected_cost if summary.left else None
+    return f"cost {money(summary.cost)}" + (f" of ~{money(expected)}" if expected else "")
+
+
+def state_of(summary: RunSummary, keys: KeysView, width: int | None = None) -> str:
+    """Return the numbers behind the bar, or why nothing moves.
+
+    Args:
+        summary: the run's.
+        keys: all of them at a glance.
+        width: columns there are for it; what matters least is left out first. None: enough.
+    """
+    parts = _parts(summary, keys)
+    if width is not None:
+        for unwanted in sorted(weight for weight in parts if weight < _NEEDED):
+            if len(", ".join(parts.values())) <= width:
+                break
+            del parts[unwanted]
+    return ", ".join(parts.values())
+
+
+def _parts(summary: RunSummary, keys: KeysView) -> dict[int, str]:
+    """Return them in the order they are shown, by how much they matter."""
+    parts = {9: f"ok {summary.done:,}"}
     if summary.failed:
-        parts.append(f"{'null' if summary.unit == 'rows' else 'failed'} {summary.failed:,}")
+        parts[8] = f"{'null' if summary.unit == 'rows' else 'failed'} {summary.failed:,}"
     if summary.retried:
-        parts.append(f"retried {summary.retried:,}")
+        parts[2] = f"retried {summary.retried:,}"
     if keys.waiting_for:  # in place of the rest: it must not fall off the end of a narrow line
-        return ", ".join([*parts, keys.waiting_for])
+        return {**parts, _NEEDED: keys.waiting_for}
     states = [("ready", keys.ready), ("cooling", keys.cooling), ("retired", keys.retired)]
-    parts.append("keys " + " ".join(f"{count} {state}" for state, count in states if count))
+    parts[3] = "keys " + " ".join(f"{count} {state}" for state, count in states if count)
     if summary.tokens.total:
-        parts.append(f"{_tqdm().format_sizeof(summary.tokens.total)} tokens")
-    return ", ".join(parts)
+        parts[1] = f"{_tqdm().format_sizeof(summary.tokens.total)} tokens"
+    cost = _cost_of(summary)
+    return {**parts, 6: cost} if cost else parts
 
 
 class Silent:
@@ -150,9 +179,19 @@ class Bar:
                 bar_format="{desc}: " + (_BAR_OPEN_END if summary.rows is None else _BAR),
             )
         self._bar.n = summary.skipped + summary.done + summary.failed
-        self._bar.set_postfix_str(state_of(summary, keys), refresh=False)
+        self._bar.set_postfix_str(state_of(summary, keys, self._room()), refresh=False)
         self._bar.refresh()
         return self._bar
+
+    def _room(self) -> int | None:
+        """Return the columns that the state may take; None: as many as it likes."""
+        assert self._bar is not None  # noqa: S101  # tells mypy what `_draw` has seen to
+        given = self._bar.format_dict
+        if not given["ncols"]:
+            return None
+        layout = str(given["bar_format"]).replace(" {bar}", "")
+        without = {**given, "postfix": "", "ncols": None, "bar_format": layout}
+        return int(given["ncols"]) - len(self._bar.format_meter(**without)) - len(", ")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

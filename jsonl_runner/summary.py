@@ -119,6 +119,17 @@ class RunSummary:
         return None if self.rows is None else self.rows - self.skipped - self.done - self.failed
 
     @property
+    def expected_cost(self) -> float | None:
+        """What the run costs in the end, as it goes now; None when unknown.
+
+        Rows that took no call count as well: there may be more of them.
+        """
+        finished = self.done + self.failed
+        if self.cost is None or self.left is None or not finished:
+            return None
+        return self.cost + self.left * self.cost / finished
+
+    @property
     def exit_code(self) -> int:
         """What the command line exits with."""
         if self.stop_code:

@@ -25,6 +25,7 @@ FLOORS = [
         "concurrency",
         "jsontext",
         "simulator",
+        "snapshot",
         "terminal",
     },
     {
@@ -61,6 +62,7 @@ FLOORS = [
         "callers",
         "streaming",
         "progress",
+        "tally",
         "guards",
         "merge",
         "compact",

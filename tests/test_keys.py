@@ -17,7 +17,7 @@ from jsonl_runner import backoff
 from jsonl_runner.attempts import Answer, Kind, RateLimit, RateLimits, Verdict
 from jsonl_runner.clock import Stop, SystemClock
 from jsonl_runner.errors import NoUsableKeyError
-from jsonl_runner.keys import KeyView, Rotator
+from jsonl_runner.keys import Rotator
 from jsonl_runner.secret import Secret
 
 if TYPE_CHECKING:

@@ -142,6 +142,54 @@ def test_the_state_of_keys_and_rows() -> None:
     )
 
 
+def test_the_cost_so_far_and_at_the_end() -> None:
+    """What the rest costs is what the rows so far did; without a cost nothing is made up."""
+    summary = RunSummary(rows=110, skipped=10, done=24, failed=1, cost=0.5)
+    assert state_of(summary, view()) == "ok 24, null 1, keys 2 ready, cost 0.5000 of ~2.0000"
+    summary.cost = 500.0
+    assert state_of(summary, view()).endswith("cost 500.00 of ~2,000.00")
+    assert state_of(RunSummary(rows=25, done=25, cost=1.5), view()).endswith(", cost 1.5000")
+    assert state_of(RunSummary(rows=None, done=5, cost=1.5), view()).endswith(", cost 1.5000")
+    for nothing in (None, 0.0):
+        assert "cost" not in state_of(RunSummary(rows=9, done=5, cost=nothing), view())
+
+
+def test_what_matters_least_is_left_out_first() -> None:
+    """Tokens, tries, keys, cost; never what is done, what failed and why nothing moves."""
+    tokens = Tokens(1_500_000, 0)
+    summary = RunSummary(rows=9, done=5, failed=1, retried=6, tokens=tokens, cost=0.5)
+    whole = state_of(summary, view())
+    without_tokens = "ok 5, null 1, retried 6, keys 2 ready, cost 0.5000 of ~0.7500"
+    assert whole != state_of(summary, view(), len(whole) - 1)
+    assert state_of(summary, view(), len(whole)) == whole
+    assert state_of(summary, view(), len(whole) - 1) == without_tokens
+    assert state_of(summary, view(), 60) == "ok 5, null 1, keys 2 ready, cost 0.5000 of ~0.7500"
+    assert state_of(summary, view(), 40) == "ok 5, null 1, cost 0.5000 of ~0.7500"
+    assert state_of(summary, view(), 20) == state_of(summary, view(), -9) == "ok 5, null 1"
+    waiting = view(waiting_for=WAITING)
+    assert state_of(summary, waiting, 20) == f"ok 5, null 1, {WAITING}"
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown_"), [(120, "keys 2 ready"), (90, "cost 0.5000 of ~1.0000 [")]
+)
+def test_the_times_stay_on_a_narrow_terminal(
+    clock: FakeClock, terminal: Terminal, columns: int, shown_: str
+) -> None:
+    """The numbers behind the bar give way before the time that is left."""
+    import termios  # noqa: PLC0415
+
+    termios.tcsetwinsize(terminal.stream.fileno(), (24, columns))
+    shown = progress("job", quiet=False, clock=clock, stream=terminal.stream)
+    summary = RunSummary(rows=10_000, done=5000, cost=0.5, retried=7, tokens=Tokens(10**6, 0))
+    shown.show(summary, view())
+    drawn = terminal.drawings()[-1]
+    assert shown_ in drawn
+    assert "rows/s]" in drawn
+    assert len(drawn) <= columns
+    shown.close(summary, view())
+
+
 def test_why_nothing_moves_is_shown(clock: FakeClock) -> None:
     """The reason takes the place of what is less important."""
     shown, stream = plain(clock)
