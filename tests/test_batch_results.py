@@ -114,6 +114,44 @@ def test_errors_are_told_apart_as_live(status: int, code: str | None) -> None:
     assert (found.kind, found.code, found.message) == (live.kind, live.code, live.message)
 
 
+def test_answers_of_other_endpoints() -> None:
+    """What `/v1/responses` and `/v1/completions` say is an answer too."""
+    body: dict[str, Any] = {
+        "object": "response",
+        "error": None,
+        "model": "m",
+        "output": [
+            {"type": "reasoning", "summary": []},
+            {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]},
+        ],
+        "usage": {
+            "input_tokens": 9,
+            "input_tokens_details": {"cached_tokens": 4},
+            "output_tokens": 2,
+            "total_tokens": 11,
+        },
+    }
+    answer = read_result_line(line(body)).verdict.answer
+    assert answer is not None
+    assert (answer.text, answer.finish_reason, answer.model) == ("Hi", "stop", "m")
+    assert answer.usage == {
+        "prompt_tokens": 9,
+        "completion_tokens": 2,
+        "total_tokens": 11,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
+    body["incomplete_details"] = {"reason": "max_output_tokens"}
+    answer = read_result_line(line(body)).verdict.answer
+    assert answer is not None
+    assert answer.finish_reason == "length"
+    body["error"] = {"code": "server_error", "message": "x"}
+    assert read_result_line(line(body)).fate is Fate.PASSING
+    old = {"choices": [{"text": "Hi", "finish_reason": "stop"}], "model": "m"}
+    answer = read_result_line(line(old)).verdict.answer
+    assert answer is not None
+    assert answer.text == "Hi"
+
+
 def test_anthropic_answers() -> None:
     """Text blocks together, their reason and usage in OpenAI's words; cached tokens are input."""
     message = {
@@ -226,8 +264,9 @@ JSON = st.recursive(
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
         st.sampled_from(
-            ["error", "choices", "message", "content", "type", "code", "usage", "text", "response",
-             "status_code", "body", "stop_reason", "tool_calls", "refusal", "finish_reason"]
+            ["error", "choices", "output", "incomplete_details", "message", "content", "type",
+             "code", "usage", "text", "response", "status_code", "body", "stop_reason",
+             "tool_calls", "refusal", "finish_reason"]
         ),
         inner,
         max_size=4,

@@ -115,6 +115,8 @@ _STATUS_OF_TYPE = {
 #: Anthropic calls this an invalid request; in no other field does it differ from a bad row
 #: (https://github.com/bespokelabsai/curator/issues/296).
 _NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
+#: Why an answer of `/v1/responses` is incomplete, as a finish reason.
+_INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _FINISH_REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -219,7 +221,7 @@ def _read_response(response: dict[str, Any], error: object, found: ResultLine) -
     if found.status is None and isinstance(body, dict) and body.get("choices"):
         found.status = 200  # some leave out what goes without saying
     if found.status == 200 and isinstance(body, dict) and body:
-        found.verdict = read_completion(body)
+        found.verdict = read_completion(_as_chat(body))
     elif found.status is not None and 100 <= found.status < 600:
         found.verdict = classify(Reply(found.status, b"", raw), 0.0)
     elif error:
@@ -252,7 +254,7 @@ def _read_anthropic(result: dict[str, Any], found: ResultLine) -> None:
         found.verdict = read_completion(completion_of(message))
     elif kind == "errored":
         found.verdict = _anthropic_error(result.get("error"), found)
-    elif kind in {"expired", "canceled"}:
+    elif kind == "expired" or kind == "canceled":  # noqa: PLR1714  # it may be no text
         code = f"batch_{kind}"
         found.verdict = Verdict(Kind.TRANSIENT, code, _NEVER_RAN[code])
     else:
@@ -309,6 +311,52 @@ def completion_of(message: dict[str, Any]) -> dict[str, Any]:
         "model": message.get("model"),
         "choices": [{"index": 0, "message": spoken, "finish_reason": finish}],
         "usage": usage_of(message.get("usage")),
+    }
+
+
+def _as_chat(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what another endpoint of OpenAI answered as a chat completion; others as they are.
+
+    `/v1/responses` has its text in `output`, `/v1/completions` in `choices[0].text`.
+    """
+    choices, output = body.get("choices"), body.get("output")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        text = choices[0].get("text")
+        if isinstance(text, str) and "message" not in choices[0]:
+            return {**body, "choices": [{**choices[0], "message": {"content": text}}]}
+    if choices is not None or not isinstance(output, list) or body.get("error"):
+        return body
+    items = [item for item in output if isinstance(item, dict)]
+    parts = [
+        part
+        for item in items
+        if item.get("type") == "message" and isinstance(item.get("content"), list)
+        for part in item["content"]
+        if isinstance(part, dict)
+    ]
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+    calls = [item for item in items if item.get("type") == "function_call"]
+    refusals = [part["refusal"] for part in parts if isinstance(part.get("refusal"), str)]
+    details = body.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    spoken = {"content": "".join(texts), "tool_calls": calls, "refusal": " ".join(refusals)}
+    return {
+        "model": body.get("model"),
+        "choices": [{"message": spoken, "finish_reason": _INCOMPLETE.get(str(reason), "stop")}],
+        "usage": _usage_of_response(body.get("usage")),
+    }
+
+
+def _usage_of_response(usage: object) -> object:
+    """Return the usage of `/v1/responses` in the words of a chat completion's."""
+    if not isinstance(usage, dict) or "input_tokens" not in usage:
+        return usage
+    details = usage.get("input_tokens_details")
+    return {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage.get("output_tokens"),
+        "total_tokens": usage.get("total_tokens"),
+        **({"prompt_tokens_details": details} if isinstance(details, dict) else {}),
     }
 
 
