@@ -81,7 +81,7 @@ def convert_to_jsonl(
         class Lines:
             @staticmethod
             def put(_name: str, entry: dict[str, Any]) -> None:
-                stream.write(jsontext.dump(entry) + b"\n")
+                stream.write(_line_of(entry))
 
         return _convert(sources, Lines(), _indices(ids))
 
@@ -129,7 +129,7 @@ class _Folder:
 
     def put(self, name: str, entry: dict[str, Any]) -> None:
         if entry["text"] is None:
-            self._failed.write(jsontext.dump(entry) + b"\n")
+            self._failed.write(_line_of(entry))
             return
         file = safe = file_name(name)
         number = 1
@@ -143,6 +143,13 @@ class _Folder:
         self._failed.close()
         if is_empty:
             (self._folder / FAILED).unlink()
+
+
+def _line_of(entry: dict[str, Any]) -> bytes:
+    try:
+        return jsontext.dump(entry) + b"\n"
+    except RecursionError:  # of the entry's fields, only usage is as the provider sent it
+        return jsontext.dump({**entry, "usage": None}) + b"\n"
 
 
 def file_name(name: str) -> str:

@@ -397,6 +397,11 @@ def raw(item: dict[str, Any] | bytes) -> bytes:
         (b"[", "invalid_json_line", "a JSON array"),
         (raw(request("2")).replace(b'"x"', b'"\xff"'), "invalid_json_line", "not JSON"),
         (b"", "invalid_json_line", "blank"),
+        (
+            raw(request("2")).replace(b'"x"', b"[" * 500 + b"]" * 500),
+            "invalid_request",
+            "nested too deeply",
+        ),
     ],
 )
 def test_each_problem_is_named_with_its_line(
@@ -491,6 +496,8 @@ def test_what_is_made_passes_the_check(tmp_path: Path, profile: Profile) -> None
     found, problems = look(written.files[0], profile)
     assert problems == []
     assert found.requests == 3
+    if profile.dialect == "openai":
+        assert found.tokens == written.parts[0].tokens
 
 
 # --- profiles
@@ -579,6 +586,21 @@ def test_wrong_use_is_one_line(stage: Stage, words: tuple[str, ...], says: str) 
     assert told.stderr.count("\n") == 1
     assert says in told.stderr
     assert not (stage.folder / "r.jsonl").exists()
+
+
+def test_anthropic_from_the_command_line(stage: Stage) -> None:
+    """What was left out is said, and who is asked where no model is named."""
+    write_rows(stage.data, [row(0)])
+    words = ("requests", "data.jsonl", "-o", "r.jsonl", "--provider", "anthropic")
+    told = stage.cli(*words, "--param", "temperature=0")
+    assert told.returncode == 0
+    for note in ("ask for gpt-4.1-mini", "max_tokens is 4,096", "takes no temperature"):
+        assert note in told.stderr
+    told = stage.cli(*words, "--model", "claude-sonnet-5", "--sampling", "--param", "temperature=0",
+                     "--param", "max_tokens=9")  # fmt: skip
+    assert "note:" not in told.stderr
+    checked = stage.cli("requests", "--check", "r.jsonl", "--provider", "anthropic")
+    assert checked.stdout.startswith("r.jsonl:1: invalid_request: temperature: refused since")
 
 
 def test_bad_rows_are_named_or_left_out(stage: Stage) -> None:

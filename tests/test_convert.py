@@ -117,6 +117,15 @@ def test_results_without_a_custom_id_and_repeated_ones(tmp_path: Path) -> None:
     assert texts == {"1", "2", "first"}
 
 
+def test_a_usage_that_is_nested_beyond_all_reason(tmp_path: Path) -> None:
+    """It does not cost the text."""
+    line = json.dumps(result("a", "x")).encode()
+    deep = line.replace(b'{"prompt_tokens": 1}', b'{"a":' * 990 + b"1" + b"}" * 990)
+    assert deep != line
+    convert_to_jsonl([write(tmp_path / "r.jsonl", deep)], tmp_path / "t.jsonl")
+    assert b'"text":"x"' in (tmp_path / "t.jsonl").read_bytes()
+
+
 def test_indices_of_hashed_ids(tmp_path: Path) -> None:
     """With the file of ids each result has its index, and files are called by it."""
     source = write(tmp_path / "r.jsonl", result("h-1", "x"), result("7", "y"))

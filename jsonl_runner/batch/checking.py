@@ -147,7 +147,6 @@ class _Checker:
                         break
                 self.say("invalid_request", f"the line is longer than {limit:,} bytes", number)
                 continue
-            self.found.tokens += -(-len(line) // _BYTES_PER_TOKEN)
             for code, message in self._problems(line, number):
                 self.say(code, message, number)
 
@@ -173,6 +172,12 @@ class _Checker:
         if not isinstance(body, dict):
             yield "invalid_request", f'"{name}" must be an object'
             return
+        try:
+            size = len(orjson.dumps(body))
+        except orjson.JSONEncodeError:
+            yield "invalid_request", f'"{name}" is nested too deeply'
+            return
+        self.found.tokens += -(-size // _BYTES_PER_TOKEN)  # as `requests.prompt_tokens` has it
         yield from self._model_problems(body)
         if body.get("stream"):
             yield "invalid_request", "a batch cannot stream: leave out stream"

@@ -210,19 +210,19 @@ def _read_response(response: dict[str, Any], error: object, found: ResultLine) -
         found.status = status
     found.request_id = request_id if isinstance(request_id, str) and request_id else None
     body = response.get("body")
+    raw = b""
     if isinstance(body, str):  # JSON within JSON
         raw = body.encode("utf-8", "replace")
         try:
             body = jsontext.load(raw)
         except ValueError:
             body = None
-    else:
-        raw = b"" if body is None else jsontext.dump(body)
     if found.status is None and isinstance(body, dict) and body.get("choices"):
         found.status = 200  # some leave out what goes without saying
     if found.status == 200 and isinstance(body, dict) and body:
         found.verdict = read_completion(_as_chat(body))
     elif found.status is not None and 100 <= found.status < 600:
+        raw = raw or (b"" if body is None else jsontext.dump(body))
         found.verdict = classify(Reply(found.status, b"", raw), 0.0)
     elif error:
         found.verdict = _without_response(error)

@@ -136,6 +136,8 @@ def _write(data: Path | None, output: Path, options: dict[str, Any]) -> int:
     overrides = {"model": options["model"], "params": _params_of(options["params"])}
     config = load_config(options["config_path"], overrides)
     profile = _profile_of(options, config.api_base)
+    if profile.dialect == "anthropic" and not config.model.startswith("claude"):
+        say(f"note: rows that name no model ask for {config.model}; --model names another")
     name = str(data or options["grid"])
     maker = RequestMaker(
         profile,
