@@ -25,13 +25,13 @@ from .guards import Guards
 from .indexes import IndexSet
 from .ledger import Ledger
 from .locking import lock_path
-from .progress import Progress, progress
 from .reader import GroupReader, RowReader, digest_of, open_input
 from .records import BadRow
 from .secret import without_login
 from .signals import stopping
 from .summary import RunSummary
 from .survey import BadRowsPolicy, Survey, bad_rows_error, survey
+from .watching import Views, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +58,7 @@ class Job:
         name: stands before the progress bar.
         quiet: whether nothing is shown on the way.
         settled: told each group of Outcomes as soon as the ledger has it.
+        views: how it is watched, beside its progress.
     """
 
     data: Path | None
@@ -69,6 +70,7 @@ class Job:
     name: str = "jsonl-runner"
     quiet: bool = False
     settled: Callable[[Sequence[Outcome]], None] | None = None
+    views: Views = Views()  # noqa: RUF009  # frozen
 
 
 def run(
@@ -100,7 +102,6 @@ def run(
     """
     clock = clock or SystemClock()
     check_paths(job)
-    shown = progress(job.name, quiet=job.quiet, clock=clock)
     with contextlib.ExitStack() as stack:
         if job.data is None:
             # Not sys.stdin: a thread that waits in it for ever would make Python abort at its end.
@@ -111,6 +112,17 @@ def run(
                 job = replace(job, data=None)
         ledger = Ledger(job.output, job.fsync)
         stack.callback(ledger.close)
+        shown = stack.enter_context(
+            Watch(
+                job.views,
+                name=job.name,
+                quiet=job.quiet,
+                data="standard input" if job.data is None else str(job.data),
+                output=job.output,
+                config=config,
+                clock=clock,
+            )
+        )
         return _Run(config, job, clock, shown, ledger, stream, stop or Stop()).go(function)
 
 
@@ -140,7 +152,7 @@ class _Run:
         config: Config,
         job: Job,
         clock: Clock,
-        shown: Progress,
+        shown: Watch,
         ledger: Ledger,
         stream: IO[bytes],
         stop: Stop,
@@ -273,6 +285,7 @@ class _Run:
     def _loop(self, crew: Crew, records: Iterator[Record], calllog: CallLog) -> None:
         engine = LocalEngine(crew.work, threads=crew.threads, stop=self._stop)
         self._started = self._clock.now()
+        self._shown.begin(self._summary, crew.rotator, self._stop)
         before = self._ledger.found
         first_run = not before.done and not before.nulls
         guards = Guards(
@@ -290,6 +303,7 @@ class _Run:
                     self._ledger.append(group)
                     self._summary.add(group)
                     calllog.append(group)
+                    self._shown.add(group)
                     if self._job.settled is not None:
                         self._job.settled(group)
                     guards.counted(self._summary)

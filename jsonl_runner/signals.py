@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import RunInterruptedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .clock import Stop
 
@@ -52,3 +52,24 @@ def stopping(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def reporting(ask: Callable[[], None]) -> Iterator[None]:
+    """Within this block SIGUSR1 calls `ask`, in the main thread between two steps of Python.
+
+    Nothing is changed where there is no such signal (Windows), in other threads than the main one,
+    and in a program that has a use of its own for it.
+    """
+    number = getattr(signal, "SIGUSR1", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if signal.getsignal(number) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(number, lambda *_: ask())
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)

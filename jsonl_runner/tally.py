@@ -48,7 +48,7 @@ class Tally:
     def __init__(self, data: str = "", output: str = "") -> None:
         self._data = data
         self._output = output
-        self._began: float | None = None
+        self._began = 0.0
         self._second = 0
         self._rows = 0
         self._latencies: list[float] = []
@@ -89,7 +89,6 @@ class Tally:
 
     def _close_seconds(self, now: float) -> None:
         """Put what has come into the seconds that are over."""
-        assert self._began is not None  # noqa: S101  # tells mypy what `snapshot` has seen to
         second = int(now - self._began)
         if second == self._second:
             return
@@ -125,18 +124,12 @@ class Tally:
             wall: seconds since 1970.
             stopping: why no more rows are begun.
         """
-        if self._began is None:
-            self._began = now
         self._close_seconds(now)
         seconds = list(self._seconds)
         elapsed_s = now - self._began
         rate = _rate([second.rows for second in seconds], self._rows, elapsed_s)
-        latest: Counter[int] = Counter()
-        for second in seconds:
-            latest.update(second.latencies)
-        if elapsed_s < 1:
-            latest.update(map(bisect_left, itertools.repeat(BOUNDS), self._latencies))
-        left = summary.left
+        p50, p95, p99 = _quantiles(seconds)
+        reasons = {code: failure.count for code, failure in summary.failures.items()}
         return Snapshot(
             time=wall,
             elapsed_s=elapsed_s,
@@ -154,10 +147,10 @@ class Tally:
             cost=summary.cost,
             expected_cost=summary.expected_cost,
             rate=rate,
-            left_s=left / rate if left is not None and rate else None,
-            p50=_quantile(latest, 0.50),
-            p95=_quantile(latest, 0.95),
-            p99=_quantile(latest, 0.99),
+            left_s=summary.left / rate if summary.left is not None and rate else None,
+            p50=p50,
+            p95=p95,
+            p99=p99,
             rates=tuple(float(second.rows) for second in seconds),
             latencies=tuple(_quantile(second.latencies, 0.5) or 0.0 for second in seconds),
             latency_counts=tuple(self._counts),
@@ -165,17 +158,17 @@ class Tally:
             waiting_for=view.waiting_for,
             trouble=view.trouble,
             stopping=stopping,
-            reasons={code: failure.count for code, failure in summary.failures.items()},
+            reasons=reasons,
             last_failures=tuple(self._failures),
             notes=tuple(summary.notes[-_FAILURES:]),
-            keys=tuple(
-                replace(
-                    key,
-                    tokens=self._tokens.get(key.label, 0),
-                    cost=self._costs.get(key.label),
-                )
-                for key in keys
-            ),
+            keys=self._with_use(keys),
+        )
+
+    def _with_use(self, keys: Iterable[KeyView]) -> tuple[KeyView, ...]:
+        """Return the keys with what the rows that they answered have used."""
+        tokens, costs = self._tokens, self._costs
+        return tuple(
+            replace(key, tokens=tokens.get(key.label, 0), cost=costs.get(key.label)) for key in keys
         )
 
 
@@ -185,6 +178,14 @@ def _rate(rows: Sequence[int], now: int, elapsed_s: float) -> float:
     if latest:
         return sum(latest) / len(latest)
     return now / elapsed_s if elapsed_s > 0 else 0.0
+
+
+def _quantiles(seconds: Iterable[_Second]) -> list[float | None]:
+    """Return what the table shows of the latencies of some seconds: p50, p95, p99."""
+    latest: Counter[int] = Counter()
+    for second in seconds:
+        latest.update(second.latencies)
+    return [_quantile(latest, share) for share in (0.50, 0.95, 0.99)]
 
 
 def _quantile(counts: Counter[int], share: float) -> float | None:

@@ -18,6 +18,7 @@ from .options import (
     print_json,
     say,
 )
+from .watch import views_of, watch_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--include-batched", is_flag=True, help="Call rows that lie in a batch, and pay for them twice."
 )
+@watch_options
 @simulate_option
 @json_option
 @console_options
@@ -75,6 +77,7 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
             redo_changed=options["redo_changed"],
             include_batched=options["include_batched"],
             quiet=console.quiet,
+            views=views_of(options),
         )
         try:
             summary = runner.run(config, job)
