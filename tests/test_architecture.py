@@ -70,6 +70,7 @@ FLOORS = [
         "merge",
         "compact",
         "status",
+        "report",
         "joining",
         "cache",
     },

@@ -21,6 +21,7 @@ from .interactive import interactive
 from .keys import keys
 from .options import Suggesting, console
 from .query import query
+from .report import report
 from .requests import requests
 from .run import run
 from .simulate import simulate
@@ -59,6 +60,7 @@ for command in (
     batch,
     merge,
     status,
+    report,
     validate,
     compact,
     keys,

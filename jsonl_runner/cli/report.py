@@ -1,0 +1,66 @@
+"""The command `report`: what came of a run, as a page or as numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import PATH, console_options, json_option, print_json, say
+
+#: What the page is called unless told otherwise.
+_PAGE = Path("report.html")
+
+
+@click.command(short_help="A page on what came of a run.")
+@click.argument("output", type=PATH)
+@click.option("--data", type=PATH, help="The input: shows it beside the outputs, and what is left.")
+@click.option(
+    "-o",
+    "--page",
+    "target",
+    type=PATH,
+    metavar="FILE",
+    help="The page.  [default: report.html, and none with --json]",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(0, 2000),
+    default=200,
+    show_default=True,
+    metavar="N",
+    help="Rows that can be looked at in it.",
+)
+@json_option
+@console_options
+def report(output: Path, data: Path | None, target: Path | None, sample: int, as_json: bool) -> int:
+    """Write a page on OUTPUT and its call log: one HTML file that needs nothing else.
+
+    Outcomes, throughput, latency, tokens and cost by model, failures by reason, keys, and a sample
+    of the rows to search in. Made while a run goes on, it shows what is written so far.
+
+    \b
+    Example:
+      jsonl-runner report output.jsonl --data data/samples/data.jsonl -o report.html
+    """
+    from ..atomic import replacing  # noqa: PLC0415  # --help need not wait for it
+    from ..calllog import path_for  # noqa: PLC0415
+    from ..errors import InputError  # noqa: PLC0415
+    from ..report import gather, page  # noqa: PLC0415
+
+    if target is None and not as_json:
+        target = _PAGE
+    if target is not None:
+        for source in (output, path_for(output), *([data] if data is not None else [])):
+            if target.exists() and source.exists() and target.samefile(source):
+                raise InputError(f"{target}: the page would overwrite {source}; name another")
+    found = gather(output, data, sample=sample)
+    if as_json:
+        print_json(found.to_dict())
+    if target is not None:
+        html = page(found).encode("utf-8", "replace")
+        with replacing(target) as stream:
+            stream.write(html)
+        rows = f"done {found.rows.done:,}, failed {found.rows.failed:,}"
+        say(f"{target}: {rows} ({len(html):,} bytes)")
+    return 0
