@@ -1,60 +1,110 @@
-"""What the tests of batches share: batches over a stage's simulator, on a clock without waiting."""
+"""What the tests of batches share: a simulator and batches on one clock, where nothing waits."""
 
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from support import FakeClock
+import pytest
+from support import FakeClock, Stage, expected, read_ledger, row, write_rows
 
-from jsonl_runner.batch.desk import Pace, Time
-from jsonl_runner.batch.job import Batches, Watched
+from jsonl_runner.batch.desk import Pace, Time, Watched
+from jsonl_runner.batch.job import Batches
 from jsonl_runner.batch.openai import OpenAIBatches
 from jsonl_runner.batch.plan import Wishes
 from jsonl_runner.batch.profiles import OPENAI
-from jsonl_runner.clock import Stop, SystemClock
+from jsonl_runner.clock import Stop
+from jsonl_runner.simulator import Simulator, SimulatorSettings
 from jsonl_runner.transport.base import TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from support import Stage
-
-    from jsonl_runner.clock import Clock
-
-#: A fast pace on the real clock.
-QUICK = Pace(poll_s=0.02, longest_poll_s=0.1, settle_s=0.3, missing_s=0.5, enqueued_s=0.05)
+    from jsonl_runner.batch.parts import Part
 
 
-def provider_of(stage: Stage, clock: Clock, stop: Stop, **more: Any) -> OpenAIBatches:
-    """Return the provider that leads to a stage's simulator."""
-    limits = {"timeout_s": 10, "connect_timeout_s": 5, "body_timeout_s": 10, **more}
-    return OpenAIBatches(TransportSettings(stage.simulator.base_url, **limits), OPENAI, clock, stop)
+@dataclass
+class Bench:
+    """A stage whose simulator goes by the tests' clock.
+
+    `notes` and `over` hold what was told, of all batches that were opened.
+    """
+
+    stage: Stage
+    clock: FakeClock
+    notes: list[str] = field(default_factory=list)
+    over: list[Part] = field(default_factory=list)
+
+    @property
+    def simulator(self) -> Simulator:
+        return self.stage.simulator
+
+    def set(self, **more: Any) -> None:
+        """Let the simulator behave in a way."""
+        self.simulator.settings = SimulatorSettings(**more)
+
+    def rows(self, count: int, **texts: str) -> list[dict[str, Any]]:
+        """Write rows; `texts` have others, by their index behind a letter: `r3="…"`."""
+        rows = [row(index, texts.get(f"r{index}")) for index in range(count)]
+        write_rows(self.stage.data, rows)
+        return rows
+
+    @contextlib.contextmanager
+    def open(
+        self, *, pace: Pace | None = None, stop: Stop | None = None, **more: Any
+    ) -> Iterator[Batches]:
+        """Open the batches of the stage's ledger."""
+        stop = stop or Stop()
+        limits = TransportSettings(
+            self.simulator.base_url, timeout_s=10, connect_timeout_s=5, body_timeout_s=10
+        )
+        watched = Watched(note=self.notes.append, over=self.over.append)
+        time = Time(self.clock, stop, pace or Pace())
+        config = self.stage.config(**more.pop("config", {}))
+        with (
+            contextlib.closing(OpenAIBatches(limits, OPENAI, self.clock, stop)) as provider,
+            Batches(config, self.stage.output, provider, time, watched=watched, **more) as found,
+        ):
+            yield found
+
+    def run(self, size: int | None = None, **more: Any) -> Batches:
+        """Do all rows; return the batches, closed."""
+        with self.open(**more) as batches:
+            batches.run(self.stage.data, Wishes(max_requests=size))
+            batches.end()
+        return batches
+
+    def parts(self) -> list[Part]:
+        """Return the parts as they are."""
+        with self.open() as batches:
+            return batches.manifest.parts()
+
+    def created(self) -> Counter[str]:
+        """Return how many batches the server made of each content."""
+        return Counter(batch.sha256 for batch in self.simulator.journal.batches.created)
+
+    def billed(self) -> Counter[str]:
+        """Return how often each prompt was answered, in batches and live."""
+        journal = self.simulator.journal
+        live = Counter(call.prompt for call in journal.calls if call.status == 200 and call.prompt)
+        return journal.batches.billed_prompts() + live
+
+    def check(self, rows: list[dict[str, Any]]) -> None:
+        """Every row has its own output, on one line, and was paid once."""
+        lines = self.stage.output.read_bytes().splitlines()
+        assert len(lines) == len(rows)
+        assert read_ledger(self.stage.output) == {str(r["index"]): expected(r) for r in rows}
+        assert self.billed() == Counter(r["input"] for r in rows)
 
 
-@contextlib.contextmanager
-def batches_of(
-    stage: Stage,
-    *,
-    clock: Clock | None = None,
-    pace: Pace = QUICK,
-    stop: Stop | None = None,
-    notes: list[str] | None = None,
-    **more: Any,
-) -> Iterator[Batches]:
-    """Open batches over a stage's ledger."""
-    clock, stop = clock or SystemClock(), stop or Stop()
-    with contextlib.closing(provider_of(stage, clock, stop)) as provider:
-        watched = Watched(note=(notes if notes is not None else []).append)
-        with Batches(
-            stage.config(),
-            stage.output,
-            provider,
-            Time(clock, stop, pace),
-            watched=watched,
-            **more,
-        ) as batches:
-            yield batches
-
-
-__all__ = ["QUICK", "FakeClock", "Wishes", "batches_of", "provider_of"]
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A bench whose batches take a minute."""
+    clock = FakeClock()
+    with Simulator(SimulatorSettings(), now=clock.now) as simulator:
+        found = Bench(Stage(simulator, tmp_path), clock)
+        found.set(batch_in_progress_s=60.0)
+        yield found

@@ -147,6 +147,7 @@ class Order:
         requests: how many.
         endpoint: what each request is for, such as `/v1/chat/completions`.
         window: how long it may take, such as `24h`.
+        left_out: custom_ids of requests that are not to be in it.
     """
 
     path: Path
@@ -156,6 +157,7 @@ class Order:
     requests: int
     endpoint: str
     window: str
+    left_out: frozenset[str] = frozenset()
 
 
 class BatchProvider(Protocol):
@@ -186,7 +188,7 @@ class BatchProvider(Protocol):
         """Return whether a batch may be what came of an order."""
 
     def batches(self, since: float, key: str) -> Iterator[RemoteBatch]:
-        """Yield the batches created since a time, newest first, each once."""
+        """Yield the batches created since a time, each once; older ones may be among them."""
 
     def retrieve(self, batch: str, key: str) -> RemoteBatch:
         """Return a batch."""

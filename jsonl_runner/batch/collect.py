@@ -20,6 +20,7 @@ from ..indexes import IndexSet
 from ..records import Outcome
 from ..secret import MAX_CODE, shorten
 from .base import ProviderError
+from .fileless import confirm
 from .parts import COLLECTED, FETCHED, NULL, OK, WAITING, File
 from .reconcile import check_file
 from .results import Fate, result_lines
@@ -49,6 +50,14 @@ def fetch(desk: Desk, part: Part) -> Part:
     Raises:
         LedgerError: the disk cannot take them.
     """
+    try:
+        if (doubted := confirm(desk, part)) is not None:
+            return doubted
+    except ProviderError as error:
+        reason = desk.clean(f"batch {part.batch} could not be looked into: {error}")
+        desk.note(f"part {part.number}: {reason}; it is tried again")
+        due = desk.clock.wall() + desk.wait_s(part, error)
+        return desk.manifest.put(part, reason=reason, due=due)
     for file in desk.manifest.files(part.number):
         if file.kind != "result" or file.path:
             continue

@@ -11,6 +11,7 @@ from ..backoff import Backoff
 from ..errors import ConfigError, NoUsableKeyError
 from ..secret import MAX_MESSAGE, Redactor, shorten, without_login
 from .base import Order
+from .fileless import first_answered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +55,21 @@ class Time:
     clock: Clock
     stop: Stop
     pace: Pace = field(default_factory=Pace)
+
+
+@dataclass
+class Watched:
+    """Who is told what happens.
+
+    Attributes:
+        note: is told what the user should know.
+        changed: is told of each change of a part.
+        over: is told of each part whose batch is over, once.
+    """
+
+    note: Callable[[str], None] = field(default=lambda _: None)
+    changed: Callable[[Part], None] = field(default=lambda _: None)
+    over: Callable[[Part], None] = field(default=lambda _: None)
 
 
 def key_hash(key: str) -> str:
@@ -171,14 +187,17 @@ class Desk:
 
     def order(self, part: Part) -> Order:
         """Return what is to be created of a part."""
+        first = None if self.provider.uses_files else first_answered(self, part)
+        left_out = frozenset() if first is None else frozenset({first})
         return Order(
             self.folder / part.path,
             part.file,
             part.token,
             part.name,
-            part.requests,
+            part.requests - len(left_out),
             part.endpoint,
             part.window,
+            left_out,
         )
 
     def wait_s(self, part: Part, error: ProviderError | None = None) -> float:

@@ -7,7 +7,6 @@ says, so that whoever comes after a crash goes on with the same steps.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..calllog import CallLog, SeenInput
@@ -18,7 +17,7 @@ from ..secret import without_login
 from ..summary import RunSummary
 from .base import ProviderError
 from .collect import Collector, fetch
-from .desk import Desk
+from .desk import Desk, Watched
 from .manifest import Manifest, manifest_path
 from .parts import (
     CREATING,
@@ -52,21 +51,6 @@ UNSENT = (PLANNED, UPLOADING, UPLOADED, CREATING)
 _LONGEST_PAUSE_S = 60.0
 #: Each wait between polls is as much longer than the one before, give or take a tenth.
 _GROWTH, _JITTER = 1.5, 0.1
-
-
-@dataclass
-class Watched:
-    """Who is told what happens.
-
-    Attributes:
-        note: is told what the user should know.
-        changed: is told of each change of a part.
-        over: is told of each part whose batch is over, once.
-    """
-
-    note: Callable[[str], None] = field(default=lambda _: None)
-    changed: Callable[[Part], None] = field(default=lambda _: None)
-    over: Callable[[Part], None] = field(default=lambda _: None)
 
 
 class Batches:
@@ -377,19 +361,31 @@ class Batches:
             JsonlRunnerError: as `plan`.
         """
         planned = self.plan(data, wishes, check)
+        idle = 0
         while True:
             before = self.summary.done + self.summary.failed
+            sent = {part.number for part in self.manifest.parts(live=True)}
             self.wait()
             planned = self.plan(data, wishes, check)
             if not planned.rows:
                 return
-            if self.summary.done + self.summary.failed == before:
+            moved = self.summary.done + self.summary.failed > before
+            idle = 0 if moved else idle + 1
+            # What was refused will be refused again; a batch that expired or was lost had bad luck.
+            refused = all(p.state == REFUSED for p in self.manifest.parts() if p.number in sent)
+            if idle > 1 or (idle and refused):
                 withdraw(self.desk, planned.parts)
                 raise RunStoppedError(
                     f"{planned.rows:,} rows are left and the last batches brought none of them: "
-                    "see the notes; jsonl-runner run may do them, or the same command again"
+                    f"{self._why(sent)}; jsonl-runner run may do them, or the same command again"
                 )
             self._note(f"{planned.rows:,} rows are sent again, in {len(planned.parts)} parts")
+
+    def _why(self, numbers: set[int]) -> str:
+        """Return why parts came to nothing."""
+        parts = [part for part in self.manifest.parts() if part.number in numbers]
+        reasons = [part.reason or part.status for part in parts]
+        return next(filter(None, reasons), "see the notes")
 
 
 def _waits_for_room(part: Part) -> bool:

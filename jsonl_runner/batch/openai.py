@@ -132,12 +132,11 @@ class OpenAIBatches:
         old = 0
         for data in self._all(page):
             batch = _batch(data)
-            if batch.created is None or batch.created >= since:
-                old = 0
-                yield batch
-                continue
-            old += 1
-            if old >= _BATCHES_A_PAGE:  # a whole page of them: what follows is older
+            yield batch
+            # Their clock may be another: only a whole page of older ones ends the list.
+            is_old = batch.created is not None and batch.created < since
+            old = old + 1 if is_old else 0
+            if old >= _BATCHES_A_PAGE:
                 return
 
     def retrieve(self, batch: str, key: str) -> RemoteBatch:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 from ..errors import LedgerError
 from ..records import BadRow, fingerprint
 from ..survey import bad_rows_error
+from .fileless import UnevenSplitter
 from .manifest import parts_folder
 from .parts import PLANNED, WITHDRAWN, Item, Part
 from .requests import RequestMaker, Splitter
@@ -38,6 +39,7 @@ class Wishes:
         max_requests: in a part; None: as many as the provider takes.
         max_tokens: of the prompts of a part; None: any.
         bad_rows: what to do about rows that the provider would refuse.
+        sampling: whether Anthropic is sent temperature, top_p and top_k.
         dry: whether nothing is written.
     """
 
@@ -46,6 +48,7 @@ class Wishes:
     max_tokens: int | None = None
     bad_rows: BadRowsPolicy = "fail"
     dry: bool = False
+    sampling: bool = False
 
 
 @dataclass
@@ -145,7 +148,9 @@ class Planner:
         self._run = desk.manifest.run
         # Where nothing else says whose a batch is, each of its requests does.
         prefix = "" if desk.provider.uses_files else f"{self._run}-{self._first:04}_"
-        self._maker = RequestMaker(self._profile, composer, name, prefix=prefix)
+        self._maker = RequestMaker(
+            self._profile, composer, name, prefix=prefix, sampling=wishes.sampling
+        )
 
     def plan(self, records: Iterable[Record]) -> Planned:
         """Make parts of Records.
@@ -176,11 +181,13 @@ class Planner:
             raise bad_rows_error(planned.bad)
 
     def _parts(self, records: Iterable[Record], bad: list[BadRow]) -> Iterator[Part]:
-        splitter = Splitter(
-            self._profile,
-            max_requests=self._wishes.max_requests,
-            max_tokens=self._wishes.max_tokens,
-        )
+        limits = {
+            "max_requests": self._wishes.max_requests,
+            "max_tokens": self._wishes.max_tokens,
+        }
+        splitter = Splitter(self._profile, **limits)
+        if not self._desk.provider.uses_files:
+            splitter = UnevenSplitter(self._profile, self._first, **limits)
         growing: dict[int, _Growing] = {}
         try:
             for record in records:

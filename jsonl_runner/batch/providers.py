@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from ..secret import without_login
 from ..transport.base import TransportSettings
 from .profiles import profile_for, profile_named
 
@@ -35,10 +36,20 @@ def provider_of(config: Config, name: str | None, *, clock: Clock, stop: Stop) -
         proxy=config.proxy,
     )
     if profile.dialect == "anthropic":
-        raise ConfigError(
-            f"batches of {profile.name} cannot be sent yet; jsonl-runner requests writes their "
-            "file, and jsonl-runner run makes the calls"
-        )
+        try:
+            from .anthropic import AnthropicBatches  # noqa: PLC0415  # takes a second
+        except ModuleNotFoundError as error:
+            if error.name != "anthropic":
+                raise
+            raise ConfigError(
+                "Anthropic's batches need a package: pip install 'jsonl-runner[anthropic]'"
+            ) from None
+        if profile_for(config.api_base).name == "openai":
+            raise ConfigError(
+                f"batches of anthropic, and api_base is {without_login(config.api_base)}: set "
+                "--api-base https://api.anthropic.com/v1"
+            )
+        return AnthropicBatches(settings, profile, clock, stop)
     from .openai import OpenAIBatches  # noqa: PLC0415  # takes a second
 
     return OpenAIBatches(settings, profile, clock, stop)

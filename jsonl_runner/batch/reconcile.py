@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from ..errors import LedgerError, RunStoppedError
+from ..errors import ConfigError, LedgerError
 from .base import CLOCKS_S, FAILED, ProviderError
 from .desk import key_hash
+from .fileless import CONTESTED, candidates, finish, try_first
 from .parts import CREATING, PLANNED, REFUSED, SUBMITTED, UPLOADED, UPLOADING, File
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def send(desk: Desk, part: Part) -> Part:
     Raises:
         LedgerError: the part's file is not what it was, or the manifest cannot be written.
         NoUsableKeyError: every key was refused.
-        ConfigError: the part's key is not there.
+        ConfigError: the part's key is not there, or its requests are refused before a batch is
+            made of them.
         RunStoppedError: its batch cannot be told from others.
     """
     if part.state == PLANNED:
@@ -43,8 +45,19 @@ def send(desk: Desk, part: Part) -> Part:
             found = _look(desk, part)
             if found is None or found.state == SUBMITTED:
                 return found or desk.manifest.part(part.number)
+        if not desk.provider.uses_files and (over := _try_first(desk, part)) is not None:
+            return over
         return _create(desk, part)
     return _settle(desk, part)
+
+
+def _try_first(desk: Desk, part: Part) -> Part | None:
+    """Make a first request of a part, whose file is what is sent; see `fileless`."""
+    check_file(desk.folder / part.path, part.sha256)
+    try:
+        return try_first(desk, part)
+    except ProviderError as error:
+        return _not_done(desk, part, "a first request had no answer", error)
 
 
 def upload_name(part: Part) -> str:
@@ -151,6 +164,7 @@ def _settle(desk: Desk, part: Part) -> Part:
     found = _look(desk, part)
     if found is None or found.state == SUBMITTED:
         return found or desk.manifest.part(part.number)
+    desk.went_well(part)
     wall = desk.clock.wall()
     looks = part.looks + 1
     # A clock set back must not make the wait longer than it is meant to be.
@@ -178,23 +192,26 @@ def _look(desk: Desk, part: Part) -> Part | None:
     except ProviderError as error:
         _try_again(desk, part, "batches could not be listed", error)
         return None
-    desk.went_well(part)
     mine = [b for b in listed if desk.provider.is_of(b, order) and b.id not in known]
+    sure = "created"
+    if not desk.provider.uses_files:  # then they are told apart by their sizes
+        try:
+            mine, sure = candidates(desk, part, mine)
+        except ProviderError as error:
+            _try_again(desk, part, "a batch could not be looked into", error)
+            return None
+        if sure == CONTESTED:
+            desk.manifest.put(part, due=desk.clock.wall() + _look_every_s(desk))
+            return None
     if not mine:
         return part
-    if len(mine) > 1 and not desk.provider.uses_files:  # then they are told apart by their sizes
-        ids = ", ".join(batch.id for batch in mine)
-        raise RunStoppedError(
-            f"part {part.number}: each of the batches {ids} may be its own: cancel those that are "
-            "nobody's at the provider, then run the same command again"
-        )
     # The oldest that runs; of those that were refused, any.
     mine.sort(key=lambda batch: (batch.state == FAILED, batch.created or 0.0))
     for extra in mine[1:]:
         if extra.state != FAILED:
             cancel_twin(desk, part, extra)
     desk.note(f"part {part.number}: its batch is there after all: {mine[0].id}")
-    return _adopt(desk, part, mine[0], None)
+    return _adopt(desk, part, mine[0], None, sure)
 
 
 def cancel_twin(desk: Desk, part: Part, batch: RemoteBatch) -> None:
@@ -218,7 +235,9 @@ def cancel_twin(desk: Desk, part: Part, batch: RemoteBatch) -> None:
     )
 
 
-def _adopt(desk: Desk, part: Part, batch: RemoteBatch, operation: int | None) -> Part:
+def _adopt(
+    desk: Desk, part: Part, batch: RemoteBatch, operation: int | None, sure: str = "created"
+) -> Part:
     desk.went_well(part)
     wall = desk.clock.wall()
     if operation is None:
@@ -227,7 +246,7 @@ def _adopt(desk: Desk, part: Part, batch: RemoteBatch, operation: int | None) ->
         part,
         operation,
         wall,
-        "created",
+        sure,
         batch.id,
         state=SUBMITTED,
         batch=batch.id,
@@ -256,8 +275,10 @@ def _not_done(desk: Desk, part: Part, what: str, error: ProviderError) -> Part:
         return _try_again(desk, part, what, error, state=before)
     reason = desk.clean(f"{what}: {error}")
     desk.note(f"part {part.number}: {reason}")
-    wall = desk.clock.wall()
-    return desk.manifest.release(part, state=REFUSED, reason=reason, ended=wall)
+    after = finish(desk, part, REFUSED, reason=reason)
+    if after.state != REFUSED:  # or each try would cost a first request
+        raise ConfigError(f"part {part.number}: {reason}")
+    return after
 
 
 def _is_old(desk: Desk, part: Part) -> bool:

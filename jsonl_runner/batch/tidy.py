@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .base import ProviderError
+from .fileless import finish, is_unsure
 from .parts import COLLECTED, CREATING, LOST, SUBMITTED, WITHDRAWN
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def cancel(desk: Desk, name: str | None = None, *, forget: bool = False) -> list
         if not forget and part.state == SUBMITTED:
             after.append(_cancel_batch(desk, part))
         elif forget or (part.state != CREATING and not part.batch):
-            wall, why = desk.clock.wall(), "forgotten" if forget else "given up before it was sent"
-            after.append(desk.manifest.release(part, state=WITHDRAWN, reason=why, ended=wall))
+            why = "forgotten" if forget else "given up before it was sent"
+            after.append(finish(desk, part, WITHDRAWN, reason=why))
         else:
             desk.note(
                 f"part {part.number}: whether its batch was created is not known yet; batch fetch "
@@ -66,6 +67,12 @@ def cancel(desk: Desk, name: str | None = None, *, forget: bool = False) -> list
 
 
 def _cancel_batch(desk: Desk, part: Part) -> Part:
+    if is_unsure(desk.manifest, part):
+        desk.note(
+            f"part {part.number}: batch {part.batch} was taken for its own by its size alone, so "
+            "it is not cancelled here; its results will tell"
+        )
+        return part
     try:
         desk.provider.cancel(part.batch, desk.key(part))
     except ProviderError as error:
@@ -129,6 +136,13 @@ def clean(desk: Desk, cleaning: Cleaning, *, local: bool = False) -> int:
     """
     part, left = cleaning.part, 0
     key = desk.key(part)
+    # First: where there are no files, it is the batch that holds the results.
+    if part.batch and part.state == COLLECTED and not is_unsure(desk.manifest, part):
+        try:
+            desk.provider.delete_batch(part.batch, key)
+        except ProviderError as error:
+            desk.note(f"batch {part.batch} was not deleted: {error}")
+            return len(cleaning.files)
     for file in cleaning.files:
         try:
             desk.provider.delete_file(file.id, key)
@@ -141,10 +155,5 @@ def clean(desk: Desk, cleaning: Cleaning, *, local: bool = False) -> int:
         gone = replace(file, deleted=1, path="" if local else file.path)
         desk.manifest.put_file(part.number, gone)
     if not left:
-        if part.batch and part.state == COLLECTED:
-            try:
-                desk.provider.delete_batch(part.batch, key)
-            except ProviderError as error:
-                desk.note(f"batch {part.batch} was not deleted: {error}")
         desk.manifest.put(part, cleaned=1)
     return left

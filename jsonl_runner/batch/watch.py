@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from .base import CLOCKS_S, FAILED, ProviderError
+from .fileless import finish
 from .parts import ENDED, LOST, REFUSED, UPLOADED, File
 from .reconcile import cancel_twin
 
@@ -136,5 +137,4 @@ def _missing(desk: Desk, part: Part, error: ProviderError) -> Part | None:
         f"part {part.number}: the provider does not know batch {part.batch} any more; its rows are "
         "let go, to be sent again"
     )
-    reason = desk.clean(f"lost: {error}")
-    return desk.manifest.release(part, state=LOST, reason=reason, ended=wall)
+    return finish(desk, part, LOST, reason=desk.clean(f"lost: {error}"))

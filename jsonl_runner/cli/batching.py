@@ -111,7 +111,8 @@ notify_option = click.option(
 @contextlib.contextmanager
 def opened(output: Path, options: dict[str, Any]) -> Iterator[tuple[Config, Batches]]:
     """Yield the settings and the batches of a ledger, held until the end of the block."""
-    from ..batch.job import Batches, Watched  # noqa: PLC0415  # --help need not wait for it
+    from ..batch.desk import Watched  # noqa: PLC0415  # --help need not wait for it
+    from ..batch.job import Batches  # noqa: PLC0415
     from ..signals import stopping  # noqa: PLC0415
 
     watched = Watched(
