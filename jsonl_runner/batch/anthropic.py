@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import IO, TYPE_CHECKING, Any
@@ -22,19 +21,27 @@ import httpx2
 from .. import jsontext
 from ..attempts import Kind, Reply, Verdict
 from ..errors import TransportError
-from ..retry import classify, classify_failure
+from ..retry import classify_failure
 from ..transport.sdk_errors import CallEndedError, CallTimedOutError
 from ..transport.sdk_lines import Lines
-from .base import AUDIT, CANCELLED, COMPLETED, EXPIRED, RUNNING, ProviderError, RemoteBatch, moment
+from .anthropicwire import (
+    SAMPLING_VERSION,
+    body_of,
+    has_sampling,
+    measure,
+    read_message_batch,
+    verdict_of,
+)
+from .base import AUDIT, ProviderError
 from .downloads import LongLines
 from .results import read_result_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ..clock import Clock, Stop
     from ..transport.base import TransportSettings
-    from .base import Order
+    from .base import Order, RemoteBatch
     from .profiles import Profile
 
 #: Seconds that 256 MB may take, up or down, as long as they move.
@@ -45,11 +52,6 @@ _A_PAGE = 100
 _CHUNK = 256 * 1024
 #: Lines of a result file in which a custom_id is looked for.
 _LOOKED_AT = 20
-_SAMPLING = frozenset({"temperature", "top_p", "top_k"})
-#: The last version of the API that knows them; they are in a request if the user has asked for it.
-_SAMPLING_VERSION = {"anthropic-version": "2023-06-01"}
-#: Anthropic calls this an invalid request; in no other field does it differ from a bad parameter.
-_NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
 _MESSAGES, _BATCHES = "/v1/messages", "/v1/messages/batches"
 #: What the SDK tells of the machine with each request; nobody needs to know.
 _STAINLESS = tuple(
@@ -108,25 +110,25 @@ class AnthropicBatches:
         One call with all requests, which are read from the part's file as they are sent: no more
         than a block and a request are held.
         """
-        size, sampling = _measure(order)
+        size, sampling = measure(order)
         headers = {"Content-Type": "application/json", "Content-Length": str(size)}
         if sampling:
-            headers |= _SAMPLING_VERSION
+            headers |= SAMPLING_VERSION
         with self._call("create"):
             answer = self._patient_client(key).post(
                 _BATCHES,
-                content=_body(order),
+                content=body_of(order),
                 cast_to=httpx2.Response,
                 options={"headers": headers, "max_retries": 0},
             )
-        return _batch(_json(answer))
+        return read_message_batch(_json(answer))
 
     def message(self, request: bytes, key: str) -> bytes:
         """Make one request of a part by itself; see `TakesNoFiles.message`."""
         params = jsontext.load(request)["params"]
         headers = {"Content-Type": "application/json"}
-        if not _SAMPLING.isdisjoint(params):
-            headers |= _SAMPLING_VERSION
+        if has_sampling(params):
+            headers |= SAMPLING_VERSION
         try:
             with self._call("message"):
                 answer = self._client(key).post(
@@ -156,7 +158,7 @@ class AnthropicBatches:
                 )
             data = _json(answer.http_response)
             items = [item for item in data.get("data") or () if isinstance(item, dict)]
-            page = [batch for batch in map(_batch, items) if batch.id not in seen]
+            page = [batch for batch in map(read_message_batch, items) if batch.id not in seen]
             seen.update(batch.id for batch in page)
             young = [batch for batch in page if batch.created is None or batch.created >= since]
             yield from young
@@ -170,7 +172,7 @@ class AnthropicBatches:
         """Return a batch."""
         with self._call("retrieve"):
             answer = self._client(key).messages.batches.with_raw_response.retrieve(batch)
-        return _batch(_json(answer.http_response))
+        return read_message_batch(_json(answer.http_response))
 
     def cancel(self, batch: str, key: str) -> None:
         """Ask for a batch's end; one that is over is no error."""
@@ -282,7 +284,7 @@ class AnthropicBatches:
             body = answer.read()
         except (httpx2.HTTPError, httpx2.StreamError):
             body = b""
-        verdict = _verdict(Reply(answer.status_code, lines, body), self._clock.wall())
+        verdict = verdict_of(Reply(answer.status_code, lines, body), self._clock.wall())
         return ProviderError(answer.status_code, verdict)
 
 
@@ -324,96 +326,6 @@ def _headers(key: str) -> dict[str, str | anthropic.Omit]:
         if colon and name.strip().lower() != "anthropic-version":
             headers[name.strip()] = ours.get(name.strip().lower(), anthropic.Omit())
     return headers
-
-
-def _requests(order: Order) -> Iterator[bytes]:
-    """Yield the requests of an order as JSON, without the ends of their lines."""
-    with order.path.open("rb") as stream:
-        for line in stream:
-            if not order.left_out or custom_id_in(line) not in order.left_out:
-                yield line.rstrip(b"\n")
-
-
-def custom_id_in(line: bytes) -> str:
-    """Return the custom_id of a request that `requests.RequestMaker` wrote."""
-    return str(jsontext.load(line)["custom_id"])
-
-
-def _measure(order: Order) -> tuple[int, bool]:
-    """Return how long a body is, and whether any of its requests has sampling parameters."""
-    names = [f'"{name}":'.encode() for name in _SAMPLING]
-    size, count, sampling = len(_HEAD) + len(_TAIL), 0, False
-    for request in _requests(order):
-        size += len(request)
-        count += 1
-        if not sampling and any(name in request for name in names):
-            sampling = not _SAMPLING.isdisjoint(jsontext.load(request)["params"])
-    return size + max(0, count - 1), sampling
-
-
-_HEAD, _TAIL = b'{"requests":[', b"]}"
-
-
-def _body(order: Order) -> Iterator[bytes]:
-    block, comma = bytearray(_HEAD), b""
-    for request in _requests(order):
-        block += comma
-        block += request
-        comma = b","
-        if len(block) >= _CHUNK:
-            yield bytes(block)
-            block.clear()
-    yield bytes(block) + _TAIL
-
-
-def _verdict(reply: Reply, wall: float) -> Verdict:
-    """Return what an error means; Anthropic has its codes in `details`."""
-    try:
-        data = jsontext.load(reply.body)
-    except ValueError:
-        return classify(reply, wall)
-    error = data.get("error") if isinstance(data, dict) else None
-    if not isinstance(error, dict):
-        return classify(reply, wall)
-    details = error.get("details")
-    code = details.get("error_code") if isinstance(details, dict) else None
-    body = jsontext.dump({"error": {**error, "code": code or error.get("error_code")}})
-    verdict = classify(Reply(reply.status, reply.raw_headers, body), wall)
-    if reply.status == 400 and _NO_CREDIT.search(verdict.message):
-        verdict.kind = Kind.KEY_FINISHED
-    return verdict
-
-
-def _batch(data: Mapping[str, Any]) -> RemoteBatch:
-    """Return a batch. How many are done it only says in the end."""
-    status = data.get("processing_status")
-    status = status.lower() if isinstance(status, str) else "unknown"
-    given = data.get("request_counts")
-    counts = {
-        name: count
-        for name, count in (given.items() if isinstance(given, dict) else ())
-        if type(count) is int  # not isinstance: True is an int to Python
-    }
-    state, completed, failed = RUNNING, None, None
-    results: tuple[str, ...] = ()
-    ident = data.get("id")
-    ident = ident if isinstance(ident, str) else ""
-    if status == "ended":
-        completed, expired = counts.get("succeeded", 0), counts.get("expired", 0)
-        cancelled = counts.get("canceled", 0)
-        failed = counts.get("errored", 0) + cancelled + expired
-        state = EXPIRED if expired else CANCELLED if cancelled else COMPLETED
-        results = (ident,)
-    return RemoteBatch(
-        ident,
-        state,
-        status,
-        results=results,
-        total=sum(counts.values()) if counts else None,
-        completed=completed,
-        failed=failed,
-        created=moment(data.get("created_at")),
-    )
 
 
 def _broken(error: BaseException) -> ProviderError:
