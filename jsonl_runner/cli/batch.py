@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time as real_time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import EXIT_STOPPED, ConfigError, JsonlRunnerError, RunStoppedError
+from ..errors import EXIT_SOME_NULL, EXIT_STOPPED, ConfigError, JsonlRunnerError, RunStoppedError
 from ..terminal import harmless
 from .batching import (
     bounded,
@@ -254,6 +255,33 @@ def cleanup(output: Path, batch_id: str | None, **options: Any) -> int:
         left = sum(clean(batches.desk, each, local=options["local"]) for each in found)
     _tell_cleaning([(c.part.batch or c.part.name, len(c.files)) for c in found], options)
     return EXIT_STOPPED if left else 0
+
+
+@batch.command(short_help="A provider's result files as text.")
+@click.argument("results", type=PATH, nargs=-1, required=True)
+@click.option("-o", "--output", type=PATH, required=True, help="A .jsonl file, or a new folder.")
+@click.option("--ids", type=PATH, metavar="FILE", help="What `requests` wrote beside its file.")
+@json_option
+@console_options
+def convert(results: tuple[Path, ...], output: Path, ids: Path | None, as_json: bool) -> int:
+    """Write the texts of RESULTS, output and error files of batches made anywhere.
+
+    With -o NAME.jsonl a line for each request with its text, model, usage and finish_reason; else a
+    folder with a file for each, called as its custom_id.
+
+    \b
+    Example:
+      jsonl-runner batch convert output.batches/*-file-*.jsonl -o texts.jsonl
+    """
+    from ..convert import convert_to_files, convert_to_jsonl  # noqa: PLC0415
+
+    to = convert_to_jsonl if output.suffix == ".jsonl" else convert_to_files
+    found = to(results, output, ids=ids)
+    if as_json:
+        print_json(asdict(found))
+    why = ", ".join(f"{code} {count:,}" for code, count in found.failed.most_common())
+    say(harmless(f"{output}: {found.texts:,} texts" + (f"; without one: {why}" if why else "")))
+    return EXIT_SOME_NULL if found.failed else 0
 
 
 def _tell_cleaning(found: list[tuple[str, int]], options: dict[str, Any]) -> None:
