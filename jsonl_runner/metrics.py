@@ -151,7 +151,8 @@ def _of_keys(now: Snapshot) -> Iterator[Metric]:
             value = getattr(key, field)
             if value is not None:
                 family.add_metric([key.label], value)
-        yield family
+        if family.samples:
+            yield family
 
 
 def _latency(now: Snapshot) -> Metric:

@@ -73,13 +73,13 @@ def screen(
         + (f"  ({failure.attempts} calls)" if failure.attempts > 1 else "")
         for failure in snapshot.last_failures
     ]
-    # Three titles and a line of column names; what keys leave over goes to the others, half each.
-    others = (1 + _LEAST_OTHERS) * (bool(failures) + bool(notes))
-    room = max(_LEAST_KEYS, height - _HEAD - others - 2)
-    shown_keys = min(len(snapshot.keys), room)
-    spare = max(0, height - _HEAD - others - 2 - shown_keys)
+    # What the keys leave over goes to failures and notes, half each.
+    panes = [("last failures" + _reasons(snapshot), failures), ("notes", list(notes))]
+    others = sum(1 + min(_LEAST_OTHERS, len(texts)) for _, texts in panes if texts)
+    room = max(_LEAST_KEYS, height - _HEAD - others - 1)
+    spare = max(0, height - _HEAD - others - 1 - min(len(snapshot.keys), room))
     lines: list[RenderableType] = [*_head(snapshot, width, word), *_keys(snapshot, room)]
-    for title, texts in (("last failures" + _reasons(snapshot), failures), ("notes", list(notes))):
+    for title, texts in panes:
         if texts:
             share = _LEAST_OTHERS + (spare // 2 if failures and notes else spare)
             lines.append(_line(title, "bold"))
@@ -105,7 +105,7 @@ def _head(snapshot: Snapshot, width: int, word: str) -> list[RenderableType]:
         if count:
             parts.append(f"{name} {count:,}")
     left = ""
-    if now.left_s is not None and now.left:
+    if now.left_s is not None and now.left and not (now.stopping or word):
         ends = datetime.fromtimestamp(now.time + now.left_s, UTC).astimezone()
         left = f"   {in_words(now.left_s)} left, ends about {ends:%H:%M}"
     latency = "no answer in the last minute"
@@ -171,7 +171,7 @@ def _keys(snapshot: Snapshot, room: int) -> list[RenderableType]:
         table.add_row(
             _line(key.label),
             Text(state, _STYLES.get(key.state, "")),
-            Text(f"{key.in_flight}/{key.limit}"),
+            Text(f"{key.in_flight}/{key.limit}" if key.limit else "–"),
             Text(short(key.requests_left)),
             Text(short(key.tokens_left)),
             Text(short(key.errors)),

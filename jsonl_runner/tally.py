@@ -29,6 +29,9 @@ BOUNDS = tuple(float(f"{10 ** (step / 20 - 3):.3g}") for step in range(120))
 _LOOK_BACK_S, _RATE_S = 60, 10
 #: Failures that are kept.
 _FAILURES = 10
+#: Outcomes that are counted at once: one by one it costs four times as much, and all those of a
+#: second would be a second's outputs in memory.
+_MAX_PENDING = 256
 
 
 class _Second(NamedTuple):
@@ -51,6 +54,7 @@ class Tally:
         self._began = 0.0
         self._second = 0
         self._rows = 0
+        self._pending: list[Outcome] = []
         self._latencies: list[float] = []
         self._seconds: deque[_Second] = deque(maxlen=_LOOK_BACK_S)
         self._counts = [0] * (len(BOUNDS) + 1)
@@ -65,6 +69,12 @@ class Tally:
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Count Outcomes that are written."""
+        self._pending += outcomes
+        if len(self._pending) >= _MAX_PENDING:
+            self._count()
+
+    def _count(self) -> None:
+        outcomes, self._pending = self._pending, []
         self._rows += len(outcomes)
         self._latencies += [o.latency_s for o in outcomes if o.attempts]
         tokens, costs = self._tokens, self._costs
@@ -124,6 +134,7 @@ class Tally:
             wall: seconds since 1970.
             stopping: why no more rows are begun.
         """
+        self._count()
         self._close_seconds(now)
         seconds = list(self._seconds)
         elapsed_s = now - self._began

@@ -179,7 +179,7 @@ class Watch:
                 summary = self._run.summary
                 # Where nothing came of it, no file is left behind.
                 if ended and self._run.state.is_there and summary.done + summary.failed:
-                    self._run.state.write(self._take(self._run.rotator.view()), ended)
+                    self._run.state.end(self._take(self._run.rotator.view()), ended)
                 else:
                     self._run.state.remove()
             self._event(
@@ -222,7 +222,7 @@ class Watch:
         snapshot = self._take(keys)
         if is_due:
             self._due = now + LOOK_EVERY_S
-            self._run.state.write(snapshot)
+            self._run.state.offer(snapshot)
             if self._log is not None:
                 self._log.look(snapshot)
         if self._metrics is not None:

@@ -74,7 +74,7 @@ FLOORS = [
         "joining",
         "cache",
     },
-    {"engines", "cached", "batch", "metrics"},
+    {"engines", "cached", "batch", "metrics", "lookout"},
     {"assembly", "convert", "watching"},
     {"runner", "answering", "keycheck", "session", "models", "folder"},
     {"aio", "conversation", "steps", "texts", "questions"},

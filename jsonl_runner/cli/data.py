@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import PATH, bad_rows_option, console_options, json_option, print_json, say
+from .watch import watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,10 +53,16 @@ def merge(
 @click.command(short_help="Where a dataset stands.")
 @click.argument("data", type=PATH)
 @click.argument("output", type=PATH)
+@click.option(
+    "--watch", "watched", is_flag=True, help="Show the run that writes OUTPUT until it ends."
+)
 @json_option
 @console_options
-def status(data: Path, output: Path, as_json: bool) -> int:
+def status(data: Path, output: Path, watched: bool, as_json: bool) -> int:
     """Tell how many rows of DATA are done in OUTPUT, failed (by reason) and left.
+
+    With --watch, the run in another terminal is shown as `run --live` shows it; with --json too,
+    as a JSON object a second.
 
     \b
     Example:
@@ -63,6 +70,10 @@ def status(data: Path, output: Path, as_json: bool) -> int:
     """
     from ..status import status as status_of  # noqa: PLC0415
 
+    if watched:
+        code = watch(data, output, as_json=as_json)
+        if code or as_json:
+            return code
     found = status_of(data, output)
     if not output.exists():
         say(f"note: {output} is not there yet")
