@@ -9,6 +9,7 @@ that comes from a file but numbers is drawn.
 from __future__ import annotations
 
 import math
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET  # to write, never to read
@@ -64,10 +65,8 @@ def latency(found: Latency) -> str:
     """Draw how the latency is distributed; empty when nothing is known of it."""
     if not found.bands or found.p50 is None or found.p95 is None or found.p99 is None:
         return ""
-    import pygal  # type: ignore[import-untyped]  # noqa: PLC0415  # --json need not wait for it
-
     low, high = math.log10(found.bands[0].start), math.log10(found.bands[-1].end)
-    chart = pygal.Histogram(**_common(), xrange=(low, high), x_label_rotation=0)
+    chart = _library().Histogram(**_common(), xrange=(low, high), x_label_rotation=0)
     chart.x_labels = [{"value": math.log10(s), "label": seconds(s)} for s in _marks(found)]
     bands = [(b.count, math.log10(b.start), math.log10(b.end)) for b in found.bands]
     chart.add("done", bands)
@@ -155,20 +154,24 @@ class _Axis:
 
 
 def _over_time(axis: _Axis, series: dict[str, list[_Point]], label: str) -> str:
-    import pygal  # noqa: PLC0415
-
-    chart = pygal.XY(**_common(), fill=True, show_dots=False, xrange=(0, axis.length))
+    chart = _library().XY(**_common(), fill=True, show_dots=False, xrange=(0, axis.length))
     chart.x_labels = axis.labels()
     for name, points in series.items():
         chart.add(name, points)
     return _svg(chart, label, list(series))
 
 
-def _common() -> dict[str, Any]:
-    from pygal.style import Style  # type: ignore[import-untyped]  # noqa: PLC0415
+def _library() -> Any:
+    import pygal  # type: ignore[import-untyped]  # noqa: PLC0415  # --json need not wait for it
 
+    # Its finder of plugins is of a form that Python 3.11 warns of at every import, and not needed.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+    return pygal
+
+
+def _common() -> dict[str, Any]:
     return {
-        "style": Style(label_font_size=_FONT, major_label_font_size=_FONT),
+        "style": _library().style.Style(label_font_size=_FONT, major_label_font_size=_FONT),
         **_SIZE,
         "js": [],
         "css": [],

@@ -40,6 +40,7 @@ def page(report: Report) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
+        finalize=clean,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -50,7 +51,6 @@ def page(report: Report) -> str:
         seconds=lambda value: "–" if value is None else seconds(value),
         moment=moment,
         share=share,
-        clean=clean,
     )
     style, script = _asset("page.css"), _asset("page.js")
     return environment.get_template("page.html.j2").render(
@@ -103,9 +103,9 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.2f}".rstrip("0").rstrip(".") + " %"
 
 
-def clean(text: str) -> str:
-    """Return a text without what HTML cannot hold."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+def clean(value: object) -> object:
+    """Return what goes into the page without what HTML cannot hold."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
 
 
 def _by_message(group: Group) -> list[tuple[str, list[str]]]:
