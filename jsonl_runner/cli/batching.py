@@ -84,6 +84,9 @@ def sending_options(command: _Command) -> _Command:
             metavar="N",
             help="Prompt tokens of a model that may wait at the provider; parts are made to fit.",
         ),
+        click.option(
+            "--sampling", is_flag=True, help="Send Anthropic temperature, top_p and top_k."
+        ),
         click.option("--max-requests", type=click.IntRange(min=1), help="Rows in a part."),
         click.option("--completion-window", metavar="24h", help="How long a batch may take."),
         click.option(
@@ -168,6 +171,7 @@ def wishes_of(options: dict[str, Any], *, dry: bool = False) -> Wishes:
         options["max_enqueued_tokens"],
         "skip" if options["bad_rows"] == "skip" else "fail",
         dry,
+        options["sampling"],
     )
 
 
