@@ -220,6 +220,40 @@ def test_too_many_enqueued_tokens_wait_and_go_on(bench: Bench) -> None:
     assert any("Enqueued token limit reached" in note for note in bench.notes)
 
 
+def test_a_part_beyond_the_limit_itself_is_not_waited_with(bench: Bench) -> None:
+    """It would wait for ever: it is refused, with the option that makes it smaller."""
+    bench.set(batch_in_progress_s=60.0, max_enqueued_tokens={"gpt-4.1-mini": 100})
+    bench.rows(200)
+    with pytest.raises(RunStoppedError, match="make smaller parts with --max-enqueued-tokens 100"):
+        bench.run()
+    assert bench.created().total() == 1
+
+
+def test_what_cannot_be_sent_for_half_an_hour_ends_a_submit(bench: Bench) -> None:
+    """The stall timeout of any run; the part stays as it is, for another time."""
+    rows = bench.rows(4)
+    bench.simulator.fail_next("POST /v1/files", "503", 1000)
+    with bench.open() as batches:
+        batches.plan(bench.stage.data, Wishes())
+        with pytest.raises(RunStoppedError, match="no batch could be sent for 1800 s"):
+            batches.submit()
+    assert [part.state for part in bench.parts()] == ["uploading"]
+    bench.simulator._endpoints.management.mishaps._asked.clear()
+    bench.run()
+    bench.check(rows)
+
+
+def test_an_unreachable_provider_changes_nothing(bench: Bench) -> None:
+    """Network errors while it is looked after: the batch goes on, and so does the wait."""
+    rows = bench.rows(4)
+    bench.set(batch_in_progress_s=3000.0)
+    bench.simulator.fail_next("GET /v1/batches", "close", 5)
+    bench.simulator.fail_next("GET /v1/batches", "html", 2)
+    bench.run()
+    bench.check(rows)
+    assert any("they go on meanwhile" in note for note in bench.notes)
+
+
 def test_our_own_bound_on_enqueued_tokens_keeps_parts_back(bench: Bench) -> None:
     """With --max-enqueued-tokens nothing is refused: one part waits for the other."""
     rows = bench.rows(20)

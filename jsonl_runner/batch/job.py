@@ -174,11 +174,12 @@ class Batches:
             RunStoppedError: for longer than `stall_timeout` nothing could be sent, or a signal.
         """
         waited_from = self._clock.now()
-        before: list[Part] = []
+        before: list[tuple[int, bool]] = []
         while True:
             parts = self.manifest.parts(*UNSENT)
-            if parts != before:
-                waited_from, before = self._clock.now(), parts
+            standing = [(part.number, part.state in {PLANNED, UPLOADING}) for part in parts]
+            if standing != before:
+                waited_from, before = self._clock.now(), standing
             ready = [part for part in parts if self._has_room(part)]
             for part in ready:
                 self._send(part)

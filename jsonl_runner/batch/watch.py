@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Times that a batch must be unknown to the provider, at the least, before it is given up.
 _MISSES = 3
+#: What the provider says of its limit on enqueued tokens.
+_LIMIT = re.compile(r"Limit: ([0-9][0-9,]*) enqueued tokens")
+#: Our estimates of tokens may be so many times too high.
+_ESTIMATES_OFF = 4
 #: Seconds, the longest wait for room among the enqueued tokens.
 _LONGEST_ENQUEUED_S = 600.0
 
@@ -106,17 +111,31 @@ def _update(desk: Desk, part: Part, batch: RemoteBatch) -> Part:
     for result in batch.results:
         desk.manifest.put_file(part.number, File(result, "result"))
     if batch.state == FAILED and not batch.results:
-        desk.note(f"part {part.number}: the provider refused batch {batch.id}: {reason}")
-        return desk.manifest.release(
-            part, state=REFUSED, status=batch.status, reason=reason, ended=wall, **counts
-        )
+        return _refused(desk, part, batch, reason)
     return desk.manifest.put(
         part, state=ENDED, status=batch.status, reason=reason, ended=wall, due=0.0, **counts
     )
 
 
+def _refused(desk: Desk, part: Part, batch: RemoteBatch, reason: str) -> Part:
+    desk.note(f"part {part.number}: the provider refused batch {batch.id}: {reason}")
+    wall = desk.clock.wall()
+    return desk.manifest.release(
+        part, state=REFUSED, status=batch.status, reason=reason, ended=wall
+    )
+
+
 def _queue_again(desk: Desk, part: Part, batch: RemoteBatch, reason: str) -> Part:
     """Too many tokens were waiting: nothing was begun, so the part is sent again later."""
+    limit = _LIMIT.search(reason)
+    if limit is not None and int(limit[1].replace(",", "")) < part.tokens / _ESTIMATES_OFF:
+        return _refused(
+            desk,
+            part,
+            batch,
+            f"{reason} (part {part.number} alone has some {part.tokens:,}: make smaller parts "
+            f"with --max-enqueued-tokens {limit[1].replace(',', '')})",
+        )
     wait = min(desk.pace.enqueued_s * 2 ** min(part.attempt - 1, 10), _LONGEST_ENQUEUED_S)
     desk.note(f"part {part.number}: {reason}; it is sent again when there is room")
     wall = desk.clock.wall()
