@@ -190,17 +190,21 @@ def _value(hint: Any, value: object) -> object:
         return tuple(_value(item, one) for one in value)
     if hint in (KeyView, FailureView):
         return _read(hint, value)
-    if get_origin(hint) is dict or dict[str, int] in get_args(hint):
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise ValueError("an object was expected")
-        return {str(name): _value(int, count) for name, count in value.items()}
+    if dict[str, int] in get_args(hint):
+        return None if value is None else _counts(value)
     kinds = get_args(hint) or (hint,)
     if value is None and type(None) in kinds:
         return None
-    if float in kinds and type(value) in (int, float) and math.isfinite(value):  # type: ignore[arg-type]
-        return float(value)  # type: ignore[arg-type]
+    if float in kinds and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError("a number was expected, of no special type")
+        return float(value)
     if type(value) not in kinds:
         raise ValueError(f"{value!r:.40} is of another type")
     return value
+
+
+def _counts(value: object) -> dict[str, int]:
+    if not isinstance(value, dict) or {type(count) for count in value.values()} - {int}:
+        raise ValueError("an object of whole numbers was expected")
+    return {str(name): count for name, count in value.items()}
