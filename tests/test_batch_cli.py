@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +23,6 @@ from jsonl_runner.simulator import Simulator, SimulatorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FAST = ("--poll-seconds", "0.1")
 
@@ -252,3 +253,24 @@ def test_every_command_has_an_example(name: str) -> None:
     assert f"jsonl-runner batch {name}" in (command.help or "")
     for param in command.params:
         assert not isinstance(param, click.Option) or param.help or param.name == "help"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the examples are for a POSIX shell")
+def test_the_examples_run_as_printed(tmp_path: Path) -> None:
+    """Without a key, in a folder with the samples: one after the other."""
+    shutil.copytree(
+        Path(__file__).parent.parent / "data" / "samples", tmp_path / "data" / "samples"
+    )
+    program = f"{sys.executable} -m jsonl_runner "
+    for name in ("fetch", "cancel", "submit", "run", "status", "list", "cleanup", "convert"):
+        text = (batch.commands[name].help or "").partition("Example:")[2].strip()
+        done = subprocess.run(
+            ["sh", "-c", text.replace("jsonl-runner ", program, 1)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
+    assert len((tmp_path / "texts.jsonl").read_text().splitlines()) == 32

@@ -88,7 +88,7 @@ def submit(data: Path, output: Path, dry_run: bool, **options: Any) -> int:
 
     \b
     Example:
-      OPENAI_API_KEY=sk-any jsonl-runner batch submit data/samples/data.jsonl output.jsonl --dry-run
+      jsonl-runner batch submit data/samples/data.jsonl output.jsonl --dry-run
     """
     from ..batch.job import UNSENT  # noqa: PLC0415  # --help need not wait for it
 
