@@ -657,6 +657,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
                 process.kill()
 
 
+PHONE = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
 TYPE = """(words) => {
     const input = document.getElementById("words");
     input.value = words;
@@ -686,6 +687,8 @@ def test_nothing_of_the_data_runs(browser: Browser, evil: Report, tmp_path: Path
     assert browser.said("Runtime.exceptionThrown") == []
     requests = [event["request"]["url"] for event in browser.said("Network.requestWillBeSent")]
     assert requests == [target.as_uri()]
+    browser.send("Emulation.setDeviceMetricsOverride", **PHONE)
+    assert browser.run("document.documentElement.scrollWidth") <= 360
 
 
 def test_it_can_be_read_on_a_phone_in_the_dark_and_on_paper(browser: Browser, stage: Stage) -> None:
@@ -694,8 +697,7 @@ def test_it_can_be_read_on_a_phone_in_the_dark_and_on_paper(browser: Browser, st
     stage.run(rows)
     target = stage.folder / "report.html"
     target.write_text(page(gather(stage.output, stage.data)), encoding="utf-8", newline="")
-    metrics = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser.send("Emulation.setDeviceMetricsOverride", **metrics)
+    browser.send("Emulation.setDeviceMetricsOverride", **PHONE)
     browser.open(target)
     assert browser.run("document.documentElement.scrollWidth") <= 360
     colour = "getComputedStyle(document.body).backgroundColor"

@@ -33,6 +33,8 @@ _DROPPED = {_SVG + name for name in ("defs", "title", "desc", "script", "style")
 _TICKS = 5
 #: Room for a pause, as a part of the time that is shown.
 _GAP = 0.02
+#: Seconds. Times on a shorter axis are told to a tenth.
+_SHORT_S = 8
 _STEPS = (1, 2, 5)
 _Point = tuple[float, float | None]
 
@@ -96,7 +98,8 @@ def _marks(found: Latency) -> list[float]:
         marks = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
         if len(marks) <= _TICKS + 1:
             break
-    return marks[:: math.ceil(len(marks) / (_TICKS + 2))] or [found.p50 or low]
+    # Durations that are all alike have no round one among them.
+    return marks[:: max(1, math.ceil(len(marks) / (_TICKS + 2)))] or [found.p50 or low]
 
 
 class _Axis:
@@ -141,7 +144,7 @@ class _Axis:
         shape = "%H:%M:%S" if self.length < 600 else "%H:%M"
         if span > 86_400:
             shape = "%b %d" if self.length > 5 * 86_400 else "%b %d %H:%M"
-        count = 4 if len(shape) > 8 else _TICKS
+        count = _TICKS if shape == "%H:%M" else 4
         found = []
         for number in range(count):
             at = self.length * (number + 0.5) / count
@@ -149,6 +152,8 @@ class _Axis:
             end = self.runs[run][-1].start + self.width
             moment = min(self.runs[run][0].start + at - self.starts[run], end)
             label = datetime.fromtimestamp(moment, UTC).strftime(shape)
+            if self.length < _SHORT_S:
+                label += f".{int(moment * 10) % 10}"
             found.append({"value": at, "label": label})
         return found
 
@@ -176,6 +181,7 @@ def _common() -> dict[str, Any]:
         "js": [],
         "css": [],
         "show_legend": False,
+        "truncate_label": -1,
         "margin": 4,
         "margin_right": 14,
         "include_x_axis": True,
