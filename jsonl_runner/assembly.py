@@ -15,6 +15,7 @@ from .errors import ConfigError
 from .keys import Rotator
 from .prompts import Composer
 from .secret import Redactor, Secret
+from .spending import Spending
 from .streaming import Streaming
 from .transport.base import Transport, TransportSettings
 from .transport.on_demand import ClientsOnDemand
@@ -117,6 +118,7 @@ def assemble(
     function: StandIn | None = None,
     rows: int | None = None,
     streams: bool = False,
+    spending: Spending | None = None,
 ) -> Crew:
     """Return everything that turns Records into Outcomes.
 
@@ -128,19 +130,17 @@ def assemble(
         function: stands in for the provider.
         rows: never more threads than this; None when unknown.
         streams: whether answers may be heard while they come; see `streaming`.
+        spending: what calls cost and may cost; None: the settings' limits, for these calls.
 
     Raises:
         ConfigError: there is no key.
     """
     keys = _keys(config, function)
     threads, per_key, notes = _sizes(config, len(keys), rows)
+    spending = spending or _limits(config, function, clock)
     rng = random.Random()  # spreads waits, guards nothing
-    rotator = _rotator(config, keys, per_key, clock, rng)
-    stop.on_request(rotator.wake)
-    transport = make_transport(config, notes.append)
-    if streams:
-        transport = Streaming(transport)
-    stop.on_abort(transport.abort)
+    rotator = _rotator(config, keys, per_key, clock, rng, stop)
+    transport = _transport(config, notes, stop, streams=streams)
     clients = ClientsOnDemand(_transport_settings(config), stop.on_abort)
     chat, caching = _callers(config, transport, clock, note)
     redact = Redactor(config.api_keys)
@@ -151,8 +151,8 @@ def assemble(
         caller: Caller = known or chat
         if function is not None:
             caller = FunctionCaller(function.make(Tools(chat, clients.of)), clock)
-        if known is not None:
-            until.on_request(known.wake)
+        for waiting in filter(None, (known, spending)):
+            until.on_request(waiting.wake)
         return Worker(
             caller,
             rotator,
@@ -164,16 +164,38 @@ def assemble(
             note=note,
             rng=rng,
             known=known,
+            spending=spending,
         )
 
     work = hire(stop, function, None)
     return Crew(work, rotator, transport, clients, threads, tuple(notes), caching, hire)
 
 
+def _limits(config: Config, function: StandIn | None, clock: Clock) -> Spending | None:
+    """Return the limits of the settings, None when there are none."""
+    is_free = function is not None and not function.uses_keys
+    if is_free or (config.max_cost is None and config.max_tokens_total is None):
+        return None
+    return Spending(config, clock)
+
+
+def _transport(config: Config, notes: list[str], stop: Stop, *, streams: bool) -> Transport:
+    transport = make_transport(config, notes.append)
+    if streams:
+        transport = Streaming(transport)
+    stop.on_abort(transport.abort)
+    return transport
+
+
 def _rotator(
-    config: Config, keys: tuple[Secret, ...], per_key: int, clock: Clock, rng: random.Random
+    config: Config,
+    keys: tuple[Secret, ...],
+    per_key: int,
+    clock: Clock,
+    rng: random.Random,
+    stop: Stop,
 ) -> Rotator:
-    return Rotator(
+    rotator = Rotator(
         keys,
         concurrency=per_key,
         clock=clock,
@@ -181,6 +203,8 @@ def _rotator(
         requests_per_minute=config.requests_per_minute,
         tokens_per_minute=config.tokens_per_minute,
     )
+    stop.on_request(rotator.wake)
+    return rotator
 
 
 def _callers(

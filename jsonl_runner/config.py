@@ -82,6 +82,9 @@ class Config:
     proxy: str | None = field(default=None, repr=False)
     transport: str = "curl"
     http2: bool = False
+    max_cost: float | None = None
+    max_tokens_total: int | None = None
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cache: bool | None = None
     cache_directory: Path | None = None
     cache_expiry_days: float = 7

@@ -9,6 +9,7 @@
     ├── RunStoppedError              exit code 3: the run ended with rows left to do
     │   ├── NoUsableKeyError         every key is retired
     │   ├── WrongEndpointError       exit code 2: model, address or certificate is wrong
+    │   ├── BudgetReachedError       exit code 5: what may be spent is spent
     │   └── RunInterruptedError      exit code 130 or 143: a signal asked for the end
     └── CallFailedError              a single `api` call brought no output (in `toolkit`)
 
@@ -35,6 +36,8 @@ EXIT_USAGE = 2
 EXIT_STOPPED = 3
 #: The output could not be read or written (disk full, locked).
 EXIT_FILE = 4
+#: Stopped because what may be spent is spent; rows are left unwritten.
+EXIT_BUDGET = 5
 # A run ended by a signal exits with 128 + its number, as shells do: 130 SIGINT, 143 SIGTERM.
 
 
@@ -98,6 +101,12 @@ class WrongEndpointError(RunStoppedError):
     """No request of this run can succeed: wrong model, path, host name or certificate."""
 
     exit_code = EXIT_USAGE
+
+
+class BudgetReachedError(RunStoppedError):
+    """The next call may pass what may be spent, and no call is in flight."""
+
+    exit_code = EXIT_BUDGET
 
 
 class RunInterruptedError(RunStoppedError):

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from .assembly import assemble
 from .batch.manifest import waiting_rows
 from .calllog import CallLog, SeenInput, fingerprints, last_input, path_for
+from .choice import Choice, left_rows
 from .clock import Clock, Stop, SystemClock
 from .engines.local import TICK_S, LocalEngine
 from .errors import (
@@ -29,7 +30,8 @@ from .reader import GroupReader, RowReader, digest_of, open_input
 from .records import BadRow
 from .secret import without_login
 from .signals import stopping
-from .summary import RunSummary
+from .spending import spending_of
+from .summary import Named, RunSummary
 from .survey import BadRowsPolicy, Survey, bad_rows_error, survey
 from .watching import Views, Watch
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .keys import KeysView
     from .records import Outcome, Record
+    from .spending import Spending
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Job:
         fsync: when the ledger is forced onto the disk.
         redo_changed: whether rows whose content changed are called again.
         include_batched: whether rows in a batch that is not over are called too, and paid twice.
+        choice: which of the rows without an output are done.
         name: stands before the progress bar.
         quiet: whether nothing is shown on the way.
         settled: told each group of Outcomes as soon as the ledger has it.
@@ -67,6 +71,7 @@ class Job:
     fsync: FsyncPolicy = "group"
     redo_changed: bool = False
     include_batched: bool = False
+    choice: Choice = Choice()  # noqa: RUF009  # frozen
     name: str = "jsonl-runner"
     quiet: bool = False
     settled: Callable[[Sequence[Outcome]], None] | None = None
@@ -170,6 +175,9 @@ class _Run:
         self._told = False
         self._batched = IndexSet() if job.include_batched else waiting_rows(job.output)
         self._left_out = 0
+        self._models: set[str] | None = None if config.max_cost is None else set()
+        self._unpriced = Named()
+        self._spending: Spending | None = None
 
     def go(self, function: StandIn | None) -> RunSummary:
         for note in (*self._config.notes, *self._ledger.notes):
@@ -179,13 +187,18 @@ class _Run:
         found = self._look() if self._job.data is not None else None
         if found is not None and found.todo == self._left_out:
             return self._end()
+        if function is None or function.uses_keys:
+            self._spending = spending_of(
+                self._config, self._clock, self._job.output, sorted(self._models or ()), self._note
+            )
         crew = assemble(
             self._config,
             clock=self._clock,
             stop=self._stop,
             note=self._note,
             function=function,
-            rows=found.todo if found else None,
+            rows=found.todo - self._left_out - self._summary.left_out if found else None,
+            spending=self._spending,
         )
         for note in crew.notes:
             self._note(note)
@@ -230,10 +243,13 @@ class _Run:
             answered=lambda: fingerprints(self._job.output),
             redo_changed=self._job.redo_changed,
             each_left=self._count_batched if len(self._batched) else None,
+            models=self._models,
         )
         found.check(self._job.bad_rows)
         summary = self._summary
         summary.rows, summary.skipped = found.rows, found.skipped
+        to_do = found.todo - self._left_out
+        summary.left_out = to_do - self._job.choice.count(to_do)
         summary.bad_rows = [str(row) for row in found.bad]
         if not self._job.redo_changed:
             summary.changed = found.changed
@@ -251,11 +267,13 @@ class _Run:
         if found is not None and found.start is not None:
             reader = GroupReader(self._stream, self._name)
             reader.start_at(found.start, found.lines_before)
-            for group in reader.groups():
-                left = {*done.lacking(group.places), *found.redo.among(group.places)}
-                for which in sorted(left.difference(self._batched.among(group.places))):
-                    yield group.record(which)
+            rows = left_rows(reader.groups(), done, found.redo, self._batched)
+            for group, which in self._job.choice.among(rows, found.todo - self._left_out):
+                yield group.record(which)
             return
+        yield from self._job.choice.among(self._streamed(done), None)
+
+    def _streamed(self, done: IndexSet) -> Iterator[Record]:
         rows = 0
         for record in RowReader(self._stream, self._name).records():
             if not isinstance(record, BadRow):
@@ -264,11 +282,17 @@ class _Run:
                     self._summary.skipped += 1
                 elif record.index in self._batched:
                     self._count_batched(record.index)
+                elif self._models is not None and not self._has_price(record):
+                    self._unpriced.add(record.index)
                 else:
                     yield record
             elif not self._take_bad(record):
                 return
         self._summary.rows = rows
+
+    def _has_price(self, record: Record) -> bool:
+        model = (record.params or {}).get("model")
+        return model is None or self._spending is None or self._spending.has_price(model)
 
     def _count_batched(self, index: str) -> None:
         """Leave a row out that lies in a batch: its answer is paid for, or will be."""
@@ -321,7 +345,7 @@ class _Run:
 
     @property
     def _complete(self) -> bool:
-        return self._summary.left == self._left_out
+        return self._summary.left == self._left_out + self._summary.left_out + self._unpriced.count
 
     def _tell_stopping(self, keys: KeysView) -> None:
         if not self._told and isinstance(self._stop.reason, RunInterruptedError):
@@ -341,6 +365,16 @@ class _Run:
 
     def _end(self) -> RunSummary:
         self._summary.elapsed_s = self._clock.now() - self._started
+        if self._spending is not None and self._spending.is_limited:
+            self._summary.budget = self._spending.view()
+        if self._unpriced.count:
+            unpriced = RunStoppedError(
+                f"{self._unpriced} left: no price is known for their models, and --max-cost is to "
+                "be kept (--price input=…,output=… gives one)"
+            )
+            self._note(str(unpriced))
+            if self._summary.stopped is None:
+                self._summary.stop(unpriced)
         if self._left_out:
             batched = RunStoppedError(
                 f"{self._left_out:,} rows lie in batches that are not over, and are left to them: "

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from .records import Outcome
 
+#: Behind a cost that the provider did not say.
+_BY = {"prices": " dollars by list prices", "estimate": " dollars by estimate"}
 #: Rows of a kind that are listed one by one; the rest are counted.
 LISTED = 20
 
@@ -82,7 +84,10 @@ class RunSummary:
         cut_off: outputs that end at max_tokens.
         retried: attempts beyond the first of each row.
         tokens: used by the calls of this run.
-        cost: what the provider says it cost; None when it says nothing.
+        cost: what it cost: as the provider says, else by prices; None when neither tells.
+        cost_from: how that is known where the provider does not say all: `prices`, `estimate`.
+        left_out: of the rows left, those that the run was not to try (`--limit`, `--sample`).
+        budget: what limits there are and what was spent of them; None without any.
         elapsed_s: seconds.
         failures: by reason.
         bad_rows: rows that cannot be used, a line of text each.
@@ -103,6 +108,9 @@ class RunSummary:
     retried: int = 0
     tokens: Tokens = field(default_factory=Tokens)
     cost: float | None = None
+    cost_from: str = ""
+    left_out: int = 0
+    budget: dict[str, float | None] | None = None
     elapsed_s: float = 0.0
     failures: dict[str, Failure] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)
@@ -127,7 +135,7 @@ class RunSummary:
         finished = self.done + self.failed
         if self.cost is None or self.left is None or not finished:
             return None
-        return self.cost + self.left * self.cost / finished
+        return self.cost + (self.left - self.left_out) * self.cost / finished
 
     @property
     def exit_code(self) -> int:
@@ -143,6 +151,8 @@ class RunSummary:
             self.tokens.add(outcome.usage)
             if outcome.cost is not None:
                 self.cost = (self.cost or 0.0) + outcome.cost
+                if outcome.cost_from and self.cost_from != "estimate":
+                    self.cost_from = outcome.cost_from
             if outcome.output is not None:
                 self.done += 1
                 self.cached += outcome.cached
@@ -183,14 +193,18 @@ class RunSummary:
         lines = [
             f"done {self.done:,}, failed {self.failed:,}, had an output before {self.skipped:,}"
             + (f", left {self.left:,}" if self.left else "")
+            + (f" ({self.left_out:,} of them not to be tried)" if self.left_out else "")
             + f"  ({in_words(self.elapsed_s)}{rate})"
         ]
         if self.tokens.total:
             cost = f", cost {self.cost:.4f}" if self.cost is not None else ""
+            cost += _BY.get(self.cost_from, "")
             lines.append(
                 f"tokens: {self.tokens.prompt:,} in, {self.tokens.completion:,} out{cost}"
                 f"; tries beyond the first: {self.retried:,}"
             )
+        if self.budget is not None:
+            lines.append(budget_line(self.budget))
         if self.cached:
             lines.append(f"answered without a call, from the cache: {self.cached:,}")
         if self.cut_off:
@@ -212,6 +226,32 @@ def failed_lines(failed: Mapping[str, str]) -> list[str]:
     if len(failed) > LISTED:
         lines.append(f"… and {len(failed) - LISTED:,} more failed")
     return lines
+
+
+def dollars(amount: float) -> str:
+    """Return an amount of money for people: four digits behind the point where cents are coarse."""
+    return f"${amount:,.2f}" if amount >= 100 else f"${amount:,.4f}"
+
+
+def whole(amount: float) -> str:
+    """Return an amount of tokens for people."""
+    return f"{amount:,.0f} tokens"
+
+
+def budget_line(budget: Mapping[str, float | None]) -> str:
+    """Return for people what of a run's limits is spent; see `RunSummary.budget`."""
+    parts = []
+    for name, limit, show in (("cost", "max_cost", dollars), ("tokens", "max_tokens_total", whole)):
+        most, spent = budget.get(limit), budget.get(f"{name}_spent")
+        before = budget.get(f"{name}_before")
+        if most is not None:
+            earlier = f", {show(before)} of it by earlier runs" if before else ""
+            parts.append(f"{show(spent or 0.0)} of {show(most)} spent{earlier}")
+    calls = int(budget.get("calls_unanswered") or 0)
+    if calls:
+        plural = "call" if calls == 1 else "calls"
+        parts.append(f"in it {calls:,} {plural} that may be billed and brought no answer")
+    return f"budget: {'; '.join(parts)}"
 
 
 def _whole(value: object) -> int:

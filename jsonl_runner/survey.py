@@ -84,6 +84,7 @@ def survey(
     answered: Callable[[], IndexMap] | None = None,
     redo_changed: bool = False,
     each_left: Callable[[str], None] | None = None,
+    models: set[str] | None = None,
 ) -> Survey:
     """Read an input from start to end.
 
@@ -96,6 +97,7 @@ def survey(
             when a row beyond the known bytes is done.
         redo_changed: whether a changed row counts as not done.
         each_left: told the index of each row that has no output.
+        models: gets the models that rows to do name for themselves.
     """
     found = Survey()
     done = IndexSet() if done is None else done
@@ -114,6 +116,9 @@ def survey(
             if redo_changed:
                 found.redo.put_all([group.places[which] for which in again])
                 left = sorted({*left, *again})
+        if models is not None:
+            own = [group.row(which).get("params") or {} for which in left]
+            models.update(params["model"] for params in own if "model" in params)
         found.skipped += len(group.places) - len(left)
         if left and found.start is None:
             found.start, found.lines_before = group.position(left[0])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .prompts import Request
     from .records import Record
     from .secret import Redactor
+    from .spending import Spending
 
 #: Failures that a wrong address brings at once, and a bad moment rarely.
 _NO_SUCH_PLACE = frozenset({"dns", "tls_handshake", "proxy", "not_http", "not_json"})
@@ -71,6 +72,7 @@ class Worker:
         redact: takes keys out of messages.
         note: is told once what the run should know (a corrected parameter).
         known: is asked before a key is; None: every row makes its call.
+        spending: knows what calls cost, and whether the next may be paid; None: nobody asks.
         rng: source of jitter.
     """
 
@@ -87,6 +89,7 @@ class Worker:
         note: Callable[[str], None],
         rng: random.Random,
         known: Known | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._caller = caller
         self._rotator = rotator
@@ -98,6 +101,9 @@ class Worker:
         self._note = note
         self._rng = rng
         self._known = known
+        self._spending = spending
+        is_limited = spending is not None and spending.is_limited
+        self._budget = spending if is_limited else None
         self._successes = 0
         self._no_place = 0
 
@@ -124,16 +130,16 @@ class Worker:
                 # Threads may overwrite each other's count; it need not be exact. What was known
                 # says nothing about the endpoint.
                 self._successes += not outcome.cached
-                return self._finish(outcome, verdict)
+                return self._finish(outcome, verdict, request.model)
             if verdict.kind is Kind.WRONG_ENDPOINT:
                 self._stop.request(WrongEndpointError(f"{verdict.code}: {verdict.message}"))
                 return None
             if verdict.kind is Kind.RATE_LIMITED:
                 refusals += 1
                 if min(refusals, self._successes - successes) >= _TOO_OFTEN:
-                    return self._finish(outcome, verdict)
+                    return self._finish(outcome, verdict, request.model)
             elif not self._goes_on(request, verdict, retries):
-                return self._finish(outcome, verdict)
+                return self._finish(outcome, verdict, request.model)
             if verdict.kind in _COSTS_RETRY:
                 wait_s = max(self._waits.wait_s(retries, self._rng), verdict.retry_after_s or 0.0)
                 retries += 1
@@ -158,6 +164,30 @@ class Worker:
             if found is not None:
                 outcome.cached = True
                 return found
+        if self._budget is not None:
+            return self._within(self._budget, record, request, outcome)
+        return self._call(record, request, outcome)
+
+    def _within(
+        self, budget: Spending, record: Record, request: Request, outcome: Outcome
+    ) -> Verdict | None:
+        """Make one call if what it is expected to take may still be spent."""
+        try:
+            hold = budget.reserve(request, self._stop)
+        except RunStoppedError as error:
+            self._stop.request(error)
+            return None
+        if hold is None:
+            return None
+        verdict = None
+        try:
+            verdict = self._call(record, request, outcome)
+        finally:
+            budget.settle(hold, request, verdict)
+        return verdict
+
+    def _call(self, record: Record, request: Request, outcome: Outcome) -> Verdict | None:
+        """Make one call with the next key; None: the run stops."""
         try:
             lease = self._rotator.acquire(request.tokens, self._stop)
         except RunStoppedError as error:
@@ -200,7 +230,7 @@ class Worker:
             if self._no_place >= _PLACE_TRIES:
                 verdict.kind = Kind.WRONG_ENDPOINT
 
-    def _finish(self, outcome: Outcome, verdict: Verdict) -> Outcome:
+    def _finish(self, outcome: Outcome, verdict: Verdict, model: str) -> Outcome:
         outcome.code = verdict.code
         outcome.message = verdict.message
         outcome.ended = self._clock.wall()
@@ -209,7 +239,11 @@ class Worker:
             outcome.finish_reason = answer.finish_reason
             outcome.model = answer.model
             outcome.usage = answer.usage
-            outcome.cost = _cost_of(answer.usage)
+            if self._spending is None:
+                outcome.cost = _cost_of(answer.usage)
+            else:
+                spent = self._spending.cost_of(answer.usage, model, answer.model)
+                outcome.cost, outcome.cost_from = spent
             if verdict.kind is Kind.OK:
                 outcome.output = answer.text
         return outcome

@@ -39,6 +39,9 @@ VALUES: dict[str, Any] = {
     "proxy": "socks5h://127.0.0.1:9",
     "transport": "openai",
     "http2": True,
+    "max_cost": 5,
+    "max_tokens_total": 1000000,
+    "prices": {"m": {"input": 0.5, "output": 2.0}},
     "cache": True,
     "cache_directory": "answers",
     "cache_expiry_days": 0.5,
@@ -92,6 +95,9 @@ def test_defaults() -> None:
         "proxy": None,
         "transport": "curl",
         "http2": False,
+        "max_cost": None,
+        "max_tokens_total": None,
+        "prices": {},
         "cache": None,
         "cache_directory": None,
         "cache_expiry_days": 7,
@@ -153,7 +159,9 @@ def test_the_processs_own_environment_is_the_default(monkeypatch: pytest.MonkeyP
     assert (load().model, keys(load())) == ("exported", [KEY])
 
 
-@pytest.mark.parametrize("name", [name for name in VALUES if name not in {"api_keys", "params"}])
+@pytest.mark.parametrize(
+    "name", [name for name in VALUES if name not in {"api_keys", "params", "prices"}]
+)
 def test_argument_before_environment_before_file_before_default(tmp_path: Path, name: str) -> None:
     """For each setting the nearest source that names it decides; an argument of None names none."""
     value = VALUES[name]
@@ -268,6 +276,17 @@ WRONG: dict[str, list[object]] = {
     "proxy": [5, "host:1", "ftp://host", True],
     "transport": [5, "", "libcurl", None, ["curl"], True],
     "http2": [1, 0, "yes", "", None, "true"],
+    "max_cost": [-1, "5", True, float("nan"), float("inf")],
+    "max_tokens_total": [0, 1.5, "5", True],
+    "prices": [
+        5,
+        "x",
+        [1],
+        None,
+        {"m": 1},
+        {"m": {"input": 1}},
+        {"m": {"input": "a", "output": 1}},
+    ],
     "cache": [1, 0, "yes", "", "true", [True]],
     "cache_directory": [5, "  ", "a\0b", True, ["a"], "~nobody-of-this-name/a"],
     **{

@@ -48,6 +48,32 @@ def call_options(command: _Command) -> _Command:
     return command
 
 
+def budget_options(command: _Command) -> _Command:
+    """Add the options that say what calls cost and may cost; collected by `config_of`."""
+    for option in (
+        price_option,
+        click.option(
+            "--max-tokens-total",
+            type=int,
+            metavar="N",
+            help="Tokens that the runs on OUTPUT may use together.  [default: no limit]",
+        ),
+        click.option(
+            "--max-cost",
+            type=float,
+            metavar="X",
+            help="US dollars that the runs on OUTPUT may spend together.  [default: no limit]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+price_option = click.option(
+    "--price",
+    metavar="input=X,output=Y",
+    help="What tokens cost, in dollars a million, where that is not known; cached=Z too.",
+)
 simulate_option = click.option(
     "--simulate", is_flag=True, help="Use a built-in server; the answers are not real."
 )
@@ -95,7 +121,12 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
 
     names = ("model", "api_base", "proxy", "transport", "threads", "max_retries", "timeout")
     overrides = {name: options[name] for name in names}
-    overrides["cache"] = options.get("cache")
+    for name in ("cache", "max_cost", "max_tokens_total"):
+        overrides[name] = options.get(name)
+    if options.get("price") is not None:
+        from ..settings.price import from_option  # noqa: PLC0415
+
+        overrides["prices"] = from_option(options["price"])
     params: dict[str, Any] = {}
     for text in options["params"]:
         name, equals, value = text.partition("=")

@@ -32,8 +32,8 @@ _EXIT_PIPE, _EXIT_DEFECT = 141, 70
 
 _EPILOG = (
     "Exit codes: 0 every row has its output, 1 some rows are null, 2 usage, configuration or input "
-    "is wrong, 3 stopped with rows left (no usable key), 4 the output cannot be written, 130 and "
-    "143 interrupted."
+    "is wrong, 3 stopped with rows left (no usable key), 4 the output cannot be written, 5 the "
+    "budget is spent (--max-cost, --max-tokens-total), 130 and 143 interrupted."
 )
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import EXIT_STOPPED, EXIT_USAGE, JsonlRunnerError
-from .calling import call_options, config_of, simulate_option
+from ..errors import EXIT_BUDGET, EXIT_STOPPED, EXIT_USAGE, ConfigError, JsonlRunnerError
+from .calling import budget_options, call_options, config_of, simulate_option
 from .options import (
     PATH,
     bad_rows_option,
@@ -23,6 +23,7 @@ from .watch import views_of, watch_options
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..choice import Choice
     from ..runner import Job
     from ..summary import RunSummary
 
@@ -44,6 +45,17 @@ if TYPE_CHECKING:
     "--cache/--no-cache",
     default=None,
     help="Take answers to equal requests from the cache, and keep new ones.  [default: no]",
+)
+@budget_options
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Do the first N rows only.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="Do N rows only, taken at random."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of that chance: the same rows again."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show the first three requests; send and write nothing."
 )
 @click.option("--redo-changed", is_flag=True, help="Call rows again whose content has changed.")
 @click.option(
@@ -67,6 +79,8 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
     """
     from .. import runner  # noqa: PLC0415  # --help need not wait for it
 
+    if options["dry_run"]:
+        return _dry_run(data, output, options)
     as_json = options["as_json"]
     with config_of(options, ledger=output, output=output) as config:
         job = runner.Job(
@@ -76,6 +90,7 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
             fsync=options["fsync"],
             redo_changed=options["redo_changed"],
             include_batched=options["include_batched"],
+            choice=_choice(data, options),
             quiet=console.quiet,
             views=views_of(options),
         )
@@ -89,6 +104,43 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
     return summary.exit_code
 
 
+def _choice(data: Path, options: dict[str, Any]) -> Choice:
+    """Return which rows are wished for; say what chance goes by."""
+    from ..choice import Choice  # noqa: PLC0415
+
+    if options["sample"] is not None:
+        if str(data) == "-" or data.is_fifo():
+            raise ConfigError("--sample needs a file: a pipe can be read once only (try --limit)")
+        say(f"sample: {options['sample']:,} rows without an output, --seed {options['seed']}")
+    return Choice(options["limit"], options["sample"], options["seed"])
+
+
+def _dry_run(data: Path, output: Path, options: dict[str, Any]) -> int:
+    """Show the first requests; nothing is sent, and no file is touched."""
+    from ..batch.manifest import waiting_rows  # noqa: PLC0415  # --help need not wait for it
+    from ..indexes import IndexSet  # noqa: PLC0415
+    from ..preview import SHOWN, preview  # noqa: PLC0415
+    from ..runner import Job, check_paths  # noqa: PLC0415
+
+    if str(data) == "-":
+        raise ConfigError("--dry-run needs a file: what it reads of a pipe would be gone")
+    check_paths(Job(data, output))
+    with config_of({**options, "simulate": False}) as config:
+        found = preview(
+            config,
+            data,
+            output,
+            _choice(data, options),
+            batched=IndexSet() if options["include_batched"] else waiting_rows(output),
+            bad_rows=options["bad_rows"],
+            redo_changed=options["redo_changed"],
+        )
+    print_json(found.requests)
+    shown = f"the first {SHOWN} of {found.rows:,}" if found.rows > SHOWN else f"{found.rows:,}"
+    say(f"dry run: {shown} requests as they would be sent; nothing was sent, no file was touched")
+    return 0
+
+
 def _report(summary: RunSummary, job: Job, *, as_json: bool, command: str) -> None:
     if as_json:
         print_json(summary.to_dict())
@@ -100,10 +152,12 @@ def _report(summary: RunSummary, job: Job, *, as_json: bool, command: str) -> No
 
 
 def _next_steps(summary: RunSummary, job: Job, command: str) -> list[str]:
-    if summary.stop_code in {EXIT_USAGE, EXIT_STOPPED}:
+    if summary.stop_code in {EXIT_USAGE, EXIT_STOPPED, EXIT_BUDGET}:
         return []  # the error that follows says what to do first
     if job.data is None:
         return []
+    if summary.left_out and summary.stopped is None:
+        return ["next: the same command without --limit and --sample does the other rows"]
     if summary.stopped is not None or summary.left:
         return ["next: run the same command again, it goes on where it stopped"]
     if summary.failed:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .checks import address, folder, keys, number, params, proxy, switch, text, transport
+from .price import prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +151,25 @@ TABLE = (
         "http2",
         "ask for HTTP/2 over TLS (`curl` only); it gains nothing, but some gateways want it",
         switch(optional=False),
+    ),
+    Setting(
+        "max_cost",
+        "US dollars that the runs on one output may spend together, by its call log; reserved "
+        "before a call, settled after it",
+        number(0, optional=True),
+        unset="no limit",
+    ),
+    Setting(
+        "max_tokens_total",
+        "the same in tokens, prompts and answers together",
+        number(1, whole=True, optional=True),
+        unset="no limit",
+    ),
+    Setting(
+        "prices",
+        "your own prices by model, dollars a million tokens: `{model: {input: 0.4, output: 1.6}}`; "
+        "`cached`, `batch_input`, `batch_output` where you know them, `*` for every model",
+        prices,
     ),
     Setting(
         "cache",

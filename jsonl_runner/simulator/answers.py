@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # Characters of the last user text repeated in the answer: enough to recognise it, cheap to send.
 ECHO_CHARS = 200
@@ -54,10 +54,15 @@ def count_tokens(chars: int) -> int:
     return max(1, chars // CHARS_PER_TOKEN)
 
 
-def usage_of(body: Mapping[str, Any], content: str) -> dict[str, Any]:
-    """The `usage` object of an answer with this content."""
-    prompt = count_tokens(sum(map(len, message_texts(body))))
-    completion = count_tokens(len(content))
+def usage_of(
+    body: Mapping[str, Any], content: str, tokenizer: Callable[[str], int] | None = None
+) -> dict[str, Any]:
+    """The `usage` object of an answer with this content; see `SimulatorSettings.tokenizer`."""
+    if tokenizer is None:
+        prompt = count_tokens(sum(map(len, message_texts(body))))
+        completion = count_tokens(len(content))
+    else:
+        prompt, completion = _prompt_tokens(body, tokenizer), tokenizer(content)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -74,6 +79,7 @@ def completion(
     finish_reason: str = "stop",
     refusal: str | None = None,
     tool_calls: list[dict[str, Any]] | None = None,
+    tokenizer: Callable[[str], int] | None = None,
 ) -> dict[str, Any]:
     """A chat.completion object for call `number`; `content` is `answer_text(body)` if not given."""
     if content is UNSET:
@@ -87,7 +93,7 @@ def completion(
         "created": int(time.time()),
         "model": body.get("model"),
         "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
-        "usage": usage_of(body, content or ""),
+        "usage": usage_of(body, content or "", tokenizer),
     }
 
 
@@ -98,6 +104,13 @@ def error_body(
     return orjson.dumps(
         {"error": {"message": message, "type": type_, "param": param, "code": code}}
     )
+
+
+def _prompt_tokens(body: Mapping[str, Any], tokenizer: Callable[[str], int]) -> int:
+    """As OpenAI's cookbook counts: three a message beside role and text, three for the answer."""
+    messages = [message for message in body.get("messages", ()) if isinstance(message, dict)]
+    texts = [text for m in messages for text in (str(m.get("role")), _text_of(m))]
+    return 3 + 3 * len(messages) + sum(map(tokenizer, texts))
 
 
 def _text_of(message: Mapping[str, Any]) -> str:

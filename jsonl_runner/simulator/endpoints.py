@@ -70,7 +70,8 @@ class _Exchange:
         return translated(response, self.entry.number, self.body)
 
     def faulty(self) -> FaultyCall:
-        return FaultyCall(self.entry.number, self.key, self.body or {})
+        tokenizer = self.settings.tokenizer
+        return FaultyCall(self.entry.number, self.key, self.body or {}, tokenizer)
 
 
 class Endpoints:
@@ -172,7 +173,7 @@ class Endpoints:
             self._send(exchange, bare_rate_limit())
             return
         if self._limiter.active:
-            tokens: int = usage_of(body, answer_text(body))["total_tokens"]
+            tokens: int = usage_of(body, answer_text(body), settings.tokenizer)["total_tokens"]
             exchange.limit_headers, refused = self._limiter.admit(exchange.key, tokens)
             if refused is not None:
                 self._send(exchange, refused)

@@ -32,6 +32,7 @@ class FaultyCall:
     number: int
     key: str
     body: Mapping[str, Any]
+    tokenizer: Callable[[str], int] | None = None
 
 
 def refuse(
@@ -118,6 +119,7 @@ def _redirect() -> Response:
 
 
 def _completion(call: FaultyCall, **changes: Any) -> Response:
+    changes["tokenizer"] = call.tokenizer
     return Response(200, orjson.dumps(completion(call.body, call.number, **changes)))
 
 
@@ -224,7 +226,7 @@ _MADE: dict[str, Callable[[FaultyCall], Response]] = {
 
 def good_body(call: FaultyCall) -> bytes:
     """The body of the answer this call would have had without a fault."""
-    return orjson.dumps(completion(call.body, call.number))
+    return orjson.dumps(completion(call.body, call.number, tokenizer=call.tokenizer))
 
 
 def faulty_response(kind: str, call: FaultyCall) -> Response:

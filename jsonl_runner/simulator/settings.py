@@ -10,7 +10,7 @@ from .limits import Limit
 from .routes import check_route
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 DEFAULT_MODELS = ("gpt-4.1-mini", "gpt-4.1")
 
@@ -29,6 +29,8 @@ class SimulatorSettings:
     key_faults: key -> the fault it always has.
     unsupported_params: body fields refused with 400.
     streams: whether `stream` is heeded; if not, every answer comes in one piece.
+    tokenizer: returns a text's tokens: what calls use is counted with it, and with what OpenAI puts
+        around messages. None: a quarter of the characters, as for batches always.
     record_bodies: whether the journal keeps each call's last user text.
 
     Of files and batches, in seconds of the simulator's clock:
@@ -70,6 +72,7 @@ class SimulatorSettings:
     unsupported_params: tuple[str, ...] = ()
     streams: bool = True
     seed: int = 0
+    tokenizer: Callable[[str], int] | None = None
     record_bodies: bool = True
     batch_validating_s: float = 0.0
     batch_in_progress_s: float = 0.0
