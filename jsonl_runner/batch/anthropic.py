@@ -144,8 +144,8 @@ class AnthropicBatches:
         return jsontext.dump(_json(answer))
 
     def is_of(self, batch: RemoteBatch, order: Order) -> bool:
-        """Return whether a batch has as many requests as an order: nothing else can be seen."""
-        return batch.total == order.requests
+        """Return whether a batch has as many requests as an order, or does not say how many."""
+        return batch.total is None or batch.total == order.requests
 
     def batches(self, since: float, key: str) -> Iterator[RemoteBatch]:
         """List batches; see `BatchProvider.batches`."""
@@ -160,11 +160,12 @@ class AnthropicBatches:
             items = [item for item in data.get("data") or () if isinstance(item, dict)]
             page = [batch for batch in map(read_message_batch, items) if batch.id not in seen]
             seen.update(batch.id for batch in page)
-            young = [batch for batch in page if batch.created is None or batch.created >= since]
-            yield from young
+            yield from page
             last = data.get("last_id")
-            # The newest come first; a page that repeats, or has only old ones, is the end.
-            if not young or data.get("has_more") is False or not isinstance(last, str):
+            # The newest come first, and their clock may be another: a page that repeats, or has
+            # only old ones, is the end.
+            is_young = any(batch.created is None or batch.created >= since for batch in page)
+            if not is_young or data.get("has_more") is False or not isinstance(last, str):
                 return
             after = last
 

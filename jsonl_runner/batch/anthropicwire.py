@@ -102,7 +102,7 @@ def read_message_batch(data: Mapping[str, Any]) -> RemoteBatch:
         cancelled = counts.get("canceled", 0)
         failed = counts.get("errored", 0) + cancelled + expired
         state = EXPIRED if expired else CANCELLED if cancelled else COMPLETED
-        results = (ident,)
+        results = () if data.get("archived_at") and not data.get("results_url") else (ident,)
     return RemoteBatch(
         ident,
         state,

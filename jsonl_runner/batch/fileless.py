@@ -298,6 +298,8 @@ def candidates(
         outcome, other = others.get(batch.id, ("", part))
         if outcome not in {"", UNSURE}:
             continue
+        if batch.is_over and not batch.results:  # they are gone after weeks
+            continue
         belongs = _belongs(desk, part, batch.id) if batch.is_over else None
         if belongs:
             return [batch], CONFIRMED

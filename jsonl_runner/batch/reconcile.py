@@ -268,7 +268,7 @@ def _not_done(desk: Desk, part: Part, what: str, error: ProviderError) -> Part:
         return desk.manifest.put(part, state=PLANNED, file="", due=0.0)
     before = UPLOADED if part.state == CREATING else part.state
     of_file = error.is_missing or error.verdict.param == "input_file_id"
-    if of_file and part.state == CREATING and not _is_old(desk, part):
+    if desk.provider.uses_files and of_file and part.state == CREATING and not _is_old(desk, part):
         # A file is not known everywhere, and not ready, at once after its upload.
         return _try_again(desk, part, what, error, state=UPLOADED)
     if error.may_pass:
