@@ -279,7 +279,7 @@ def test_ctrl_c_leaves_a_stuck_batch_running(bench: Bench) -> None:
         nonlocal seen
         seen += 1
         bench.clock.advance(seconds)
-        if seen == 50:
+        if seen == 1700:
             stop.request(reason)
         return stop.requested
 
@@ -289,6 +289,7 @@ def test_ctrl_c_leaves_a_stuck_batch_running(bench: Bench) -> None:
     bench.clock.pause = own  # type: ignore[method-assign]
     (part,) = bench.parts()
     assert (part.state, part.status) == ("submitted", "in_progress")
+    assert any("should be over since its 24h are; batch cancel" in note for note in bench.notes)
     bench.simulator.batches.stick(part.batch, None)
     bench.run()
     bench.check(rows)

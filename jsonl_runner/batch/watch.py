@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from ..limits import parse_duration
 from .base import CLOCKS_S, FAILED, ProviderError
 from .fileless import finish
 from .parts import ENDED, LOST, REFUSED, UPLOADED, File
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Times that a batch must be unknown to the provider, at the least, before it is given up.
 _MISSES = 3
+#: Seconds beyond its window in which a batch may still end by itself.
+_GRACE_S = 3600.0
 #: What the provider says of its limit on enqueued tokens.
 _LIMIT = re.compile(r"Limit: ([0-9][0-9,]*) enqueued tokens")
 #: Our estimates of tokens may be so many times too high.
@@ -98,6 +101,7 @@ def poll(desk: Desk, parts: Sequence[Part]) -> bool:
 def _update(desk: Desk, part: Part, batch: RemoteBatch) -> Part:
     counts = {"total": batch.total, "completed": batch.completed, "failed": batch.failed}
     if not batch.is_over:
+        _note_late(desk, part)
         if (part.status, part.total, part.completed, part.failed) == (
             batch.status,
             *counts.values(),
@@ -115,6 +119,16 @@ def _update(desk: Desk, part: Part, batch: RemoteBatch) -> Part:
     return desk.manifest.put(
         part, state=ENDED, status=batch.status, reason=reason, ended=wall, due=0.0, **counts
     )
+
+
+def _note_late(desk: Desk, part: Part) -> None:
+    """A batch that is not over in its time may be stuck; only the user knows how long to wait."""
+    window_s = parse_duration(part.window)
+    if window_s is not None and desk.clock.wall() - part.asked > window_s + _GRACE_S:
+        desk.note(
+            f"part {part.number}: batch {part.batch} should be over since its {part.window} are; "
+            "batch cancel asks for its end, and what it has finished is collected then"
+        )
 
 
 def _refused(desk: Desk, part: Part, batch: RemoteBatch, reason: str) -> Part:

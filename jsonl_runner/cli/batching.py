@@ -137,6 +137,7 @@ def opened(output: Path, options: dict[str, Any]) -> Iterator[tuple[Config, Batc
             try:
                 yield config, batches
             except JsonlRunnerError as error:
+                batches.summary.stop(error)
                 error.summary = batches.end()
                 raise
 
