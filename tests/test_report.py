@@ -28,7 +28,7 @@ from jsonl_runner.errors import InputError, LedgerError
 from jsonl_runner.indexes import place_of
 from jsonl_runner.report import gather, page
 from jsonl_runner.report.latency import Histogram
-from jsonl_runner.report.numbers import Example, Group, Report, Row, Text, Timeline
+from jsonl_runner.report.numbers import Batch, Example, Group, Report, Row, Text, Timeline
 from jsonl_runner.report.page import money, share
 from jsonl_runner.report.sample import Lottery, rank_of
 from jsonl_runner.report.timeline import MAX_SLICES, Clockwork, stretches
@@ -167,6 +167,9 @@ def test_models_live_and_in_batches(tmp_path: Path) -> None:
     assert found.price_source.startswith("genai-prices")
     assert (found.work.batch, found.work.cached, found.latency.count) == (1, 1, 3)
     assert found.timeline.peak_in_flight <= 3, "nobody waited for the batch"
+    assert sum(item.done for item in found.timeline.slices) == 4, "nor does it count as a burst"
+    assert found.batches == [Batch("batch_1", 1, 0, NOON - 9000, NOON + 1)]
+    assert found.log.first == NOON - 9000
     text = " ".join(found.notes)
     assert "1 row came in batches" in text
     assert "1 row answered from the cache" in text
@@ -403,7 +406,13 @@ def evil(tmp_path: Path) -> Report:
         tmp_path,
         [(EVIL + str(number), EVIL * 30 if number % 2 else None) for number in range(60)],
         *(
-            call(EVIL + str(number), model=EVIL, key=EVIL, finish_reason=EVIL, batch="")
+            call(
+                EVIL + str(number),
+                model=EVIL,
+                key=EVIL,
+                finish_reason=EVIL,
+                batch=EVIL * (number == 7),
+            )
             if number % 2
             else failed(EVIL + str(number), EVIL, EVIL, key=f"#{number}{EVIL}")
             for number in range(60)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ..pricing import cost_of, price_of
 from ..secret import shorten
 from .latency import Histogram
-from .numbers import KeyUse, Log, Spent, Work
+from .numbers import Batch, KeyUse, Log, Spent, Work
 from .timeline import Clockwork, moment_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 
 #: Kinds that are told one by one; more of them are counted together: a log may hold anything.
-MAX_MODELS, MAX_KEYS = 50, 500
+MAX_MODELS, MAX_KEYS, MAX_BATCHES = 50, 500, 200
 #: Characters of a name that comes from outside.
 MAX_NAME = 100
 #: What those beyond the first are counted under.
@@ -70,6 +70,7 @@ class Calls:
         self.price_source = ""
         self._spent: dict[Any, Spent] = {}
         self._keys: dict[Any, KeyUse] = {}
+        self._batches: dict[Any, Batch] = {}
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._timed: defaultdict[str, int] = defaultdict(int)
 
@@ -85,7 +86,12 @@ class Calls:
         work.batch += is_batch
         work.cut_off += is_done and entry.get("finish_reason") == "length"
         is_live = not is_cached and not is_batch
-        ended = self._add_times(entry, is_done=is_done, is_live=is_live)
+        ended, started = moment_of(entry.get("ended")), moment_of(entry.get("started"))
+        if is_batch:
+            self._add_batch(entry, started, ended, is_done=is_done)
+        elif ended is not None:
+            self.clockwork.add(ended, is_done=is_done, started=started if is_live else None)
+        self._add_times(started, ended)
         seconds = amount(entry.get("latency_s")) if is_live and is_done else None
         if seconds is not None:
             self.latency.add(seconds)
@@ -93,15 +99,28 @@ class Calls:
         if not is_cached:
             self._add_key(entry, attempts, seconds, is_done=is_done)
 
-    def _add_times(self, entry: dict[str, Any], *, is_done: bool, is_live: bool) -> float | None:
-        ended, started = moment_of(entry.get("ended")), moment_of(entry.get("started"))
+    def _add_times(self, started: float | None, ended: float | None) -> None:
         if ended is None:
-            return None
+            return
         log, first = self.log, ended if started is None else started
-        self.clockwork.add(ended, is_done=is_done, started=started if is_live else None)
         log.first = first if log.first is None else min(first, log.first)
         log.last = ended if log.last is None else max(ended, log.last)
-        return ended
+
+    def _add_batch(
+        self, entry: dict[str, Any], started: float | None, ended: float | None, *, is_done: bool
+    ) -> None:
+        name = str(_slot(self._batches, name_of(entry["batch"]), OTHERS, MAX_BATCHES))
+        batch = self._batches.get(name)
+        if batch is None:
+            batch = self._batches[name] = Batch(name)
+        if is_done:
+            batch.done += 1
+        else:
+            batch.failed += 1
+        if started is not None:
+            batch.asked = started if batch.asked is None else min(started, batch.asked)
+        if ended is not None:
+            batch.ended = ended if batch.ended is None else max(ended, batch.ended)
 
     def _add_spent(self, entry: dict[str, Any], ended: float | None, *, is_batch: bool) -> None:
         prompt, completion = tokens_of(entry.get("usage"))
@@ -157,6 +176,10 @@ class Calls:
         for label, count in self._timed.items():
             self._keys[label].mean_s = round(self._seconds[label] / count, 4)
         return sorted(self._keys.values(), key=lambda use: (_position(use.label), use.label))
+
+    def batches(self) -> list[Batch]:
+        """Return what each batch brought, in the order in which they were asked."""
+        return sorted(self._batches.values(), key=lambda batch: (batch.asked or 0.0, batch.name))
 
     def spent(self) -> list[Spent]:
         """Return what each model took, the dearest first."""

@@ -87,7 +87,9 @@ def seconds(value: float) -> str:
     """Return a duration as an axis shows it."""
     if value < 1:
         return f"{value * 1000:.3g} ms"
-    return f"{value:.3g} s" if value < 600 else f"{value / 60:,.0f} min"
+    if value < 600:
+        return f"{value:.3g} s"
+    return f"{value / 60:,.0f} min" if value < 10_800 else f"{value / 3600:,.1f} h"
 
 
 def _marks(found: Latency) -> list[float]:

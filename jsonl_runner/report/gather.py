@@ -13,7 +13,7 @@ import orjson
 from .. import jsontext
 from ..calllog import path_for
 from ..errors import InputError
-from ..indexes import IndexSet, places_of
+from ..indexes import IndexSet, place_of, places_of
 from ..ledger import entries_of, parse_line
 from ..lines import LineReader, read_blocks
 from ..reader import GroupReader, open_input
@@ -122,7 +122,9 @@ class _Files:
     def _take(self, place: Place, line: bytes) -> None:
         try:
             index, output = parse_line(line)
-        except ValueError:  # the ledger was rewritten meanwhile
+        except ValueError:
+            return
+        if place_of(index) != place:  # the ledger was rewritten meanwhile
             return
         row = Row(shorten(index, MAX_NAME))
         if output is None:
@@ -219,6 +221,7 @@ class _Files:
             timeline=calls.clockwork.result(),
             latency=calls.latency.result(),
             failures=self._reasons.groups(self._rows.failed),
+            batches=calls.batches(),
             keys=calls.keys(),
             sample=rows,
         )
@@ -303,7 +306,7 @@ def _notes(report: Report, log_name: str) -> Iterator[str]:
         (report.work.cached, "answered from the cache, without a call and at no cost."),
         (
             report.work.batch,
-            "came in batches: counted when the batch ended, not among calls in flight or latency.",
+            "came in batches, and count neither in rows a second nor in latency.",
         ),
     ):
         if count:

@@ -121,7 +121,7 @@ class Slice:
 
 @dataclass
 class Timeline:
-    """When rows came to their end, and how many calls were under way.
+    """When rows came to their end, and how many calls were under way; no batches.
 
     Attributes:
         width_s: length of a slice; 0.0 when no entry tells its times.
@@ -204,6 +204,23 @@ class KeyUse:
     mean_s: float | None = None
 
 
+@dataclass
+class Batch:
+    """What one batch of the provider brought.
+
+    Attributes:
+        name: its id.
+        done, failed: rows.
+        asked, ended: seconds since 1970; None when no entry tells.
+    """
+
+    name: str
+    done: int = 0
+    failed: int = 0
+    asked: float | None = None
+    ended: float | None = None
+
+
 @dataclass(slots=True)
 class Text:
     """The beginning of a text, and the characters of the whole."""
@@ -256,6 +273,7 @@ class Report:
     timeline: Timeline = field(default_factory=Timeline)
     latency: Latency = field(default_factory=Latency)
     failures: list[Group] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
     keys: list[KeyUse] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sample: list[Row] = field(default_factory=list)
