@@ -52,7 +52,7 @@ class Live:
         self._lock = threading.Lock()
         self._notes: list[str] = []
         self._kept: list[str] = []
-        self._due = float("-inf")
+        self._due = self._drawn = float("-inf")
         self._is_closed = False
 
     @property
@@ -75,15 +75,19 @@ class Live:
         began = time.thread_time()
         self._draw(snapshot, word)
         spent = time.thread_time() - began
-        self._due = self._clock.now() + max(DRAW_EVERY_S, spent / _SHARE)
+        self._drawn = self._clock.now()
+        self._due = self._drawn + max(DRAW_EVERY_S, spent / _SHARE)
 
     def _draw(self, snapshot: Snapshot, word: str) -> None:
-        from .table import screen  # noqa: PLC0415  # rich is for those who look
+        from rich.console import ConsoleDimensions  # noqa: PLC0415  # rich is for those who look
+
+        from .table import screen  # noqa: PLC0415
 
         if self._live is None:
             self._live = self._start()
-        console = self._live.console
-        width, height = console.size
+        # Of this terminal: rich asks stdin first, and COLUMNS of long ago. It may have changed.
+        width, height = os.get_terminal_size(self._stream.fileno())
+        self._live.console.size = ConsoleDimensions(width, height)
         with self._lock:
             notes = self._notes[-_SHOWN_NOTES:]
         table = screen(snapshot, width=width, height=height, notes=notes, word=word)
@@ -93,9 +97,7 @@ class Live:
         from rich.console import Console  # noqa: PLC0415
         from rich.live import Live as RichLive  # noqa: PLC0415
 
-        # Without COLUMNS and LINES: the terminal's own size, which changes.
-        surroundings = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-        console = Console(file=self._stream, _environ=surroundings, force_terminal=True)
+        console = Console(file=self._stream, force_terminal=True)
         live = RichLive(
             console=console,
             screen=True,
@@ -113,6 +115,7 @@ class Live:
             self._notes.append(text)
             if is_on:
                 self._kept.append(text)
+                self._due = min(self._due, self._drawn + DRAW_EVERY_S)  # news are shown soon
         if not is_on:
             self._print(text)
 

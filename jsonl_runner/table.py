@@ -49,10 +49,9 @@ def short(number: float | None) -> str:
     """Return a number in five columns: `870`, `12.3k`, `1.50M`; a dash for None."""
     if number is None:
         return "–"
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if number >= size:
-            share = number / (1e3 if unit == "k" else size)
-            return f"{share:.3g}{unit}" if share < 1000 else f"{share:.0f}{unit}"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= max(0.9995 * size, 1e4):  # 999,600 is 1M, and not 1e+03k
+            return f"{number / size:.3g}{unit}"
     return f"{number:.0f}"
 
 
