@@ -128,6 +128,20 @@ def test_cancel_asks_and_fetch_collects(slow: Stage) -> None:
     assert len(read_ledger(slow.output)) == 2
 
 
+def test_what_a_killed_simulation_leaves_is_forgotten_on_demand(stage: Stage) -> None:
+    """Its server is gone: the next run says so, and --forget gives the rows back."""
+    write_rows(stage.data, [row(n) for n in range(4)])
+    with Simulator(SimulatorSettings(batches_by_hand=True)) as gone:
+        do(replace(stage, simulator=gone), "submit", "--max-requests", "2")
+    refused = do(stage, "run")
+    assert refused.returncode == 2
+    assert "part 1 lies at http://127.0.0.1:" in refused.stderr
+    assert "batch cancel --forget" in refused.stderr
+    assert do(stage, "cancel", "--forget").returncode == 0
+    assert do(stage, "run", *FAST).returncode == 0
+    assert len(read_ledger(stage.output)) == 4
+
+
 def test_where_nothing_was_sent_there_is_nothing_to_do(stage: Stage) -> None:
     """No manifest: said, and no error."""
     for command in ("fetch", "status", "list", "cancel"):

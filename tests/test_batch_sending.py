@@ -142,6 +142,7 @@ def test_refused_management_calls_wait_as_long_as_they_are_told(bench: Bench) ->
 def test_a_key_without_money_gives_way_to_the_next(bench: Bench) -> None:
     """A refused key is named; its upload goes, and the part is sent with another key."""
     rows = bench.rows(5)
+    bench.set(batch_in_progress_s=60.0, separate_keys=True)
     bench.simulator.fail_next(CREATE, "insufficient_quota")
     bench.run()
     bench.check(rows)

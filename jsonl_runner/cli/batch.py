@@ -207,7 +207,7 @@ def cancel(output: Path, batch_id: str | None, forget: bool, **options: Any) -> 
     options["simulate"] = False
     if (nothing := _nothing(output, options)) is not None:
         return nothing
-    with opened(output, options) as (_, batches):
+    with opened(output, options, brings_answers=False) as (_, batches):
         after = cancel_parts(batches.desk, batch_id, forget=forget)
     if options["as_json"]:
         print_json([{"part": p.number, "batch": p.batch, "state": p.state} for p in after])
@@ -250,7 +250,7 @@ def cleanup(output: Path, batch_id: str | None, **options: Any) -> int:
             found = to_clean(manifest, batch_id, limit=options["limit"], before=before)
         _tell_cleaning([(c.part.batch or c.part.name, len(c.files)) for c in found], options)
         return 0
-    with opened(output, options) as (_, batches):
+    with opened(output, options, brings_answers=False) as (_, batches):
         found = to_clean(batches.manifest, batch_id, limit=options["limit"], before=before)
         left = sum(clean(batches.desk, each, local=options["local"]) for each in found)
     _tell_cleaning([(c.part.batch or c.part.name, len(c.files)) for c in found], options)
@@ -337,7 +337,7 @@ def _looked_at(output: Path, options: dict[str, Any]) -> list[View]:
     with _manifest(output) as manifest:
         if not manifest.parts("submitted"):
             return views(manifest, output, real_time.time())
-        with ready(output, options) as (config, provider, time):
+        with ready(options) as (config, provider, time):
             base_url = without_login(config.api_base).rstrip("/")
             keys = config.api_keys
             desk = Desk(manifest, provider, keys, output.parent, base_url, time, say)

@@ -112,8 +112,17 @@ notify_option = click.option(
 
 
 @contextlib.contextmanager
-def opened(output: Path, options: dict[str, Any]) -> Iterator[tuple[Config, Batches]]:
-    """Yield the settings and the batches of a ledger, held until the end of the block."""
+def opened(
+    output: Path, options: dict[str, Any], *, brings_answers: bool = True
+) -> Iterator[tuple[Config, Batches]]:
+    """Yield the settings and the batches of a ledger, held until the end of the block.
+
+    Args:
+        output: the ledger.
+        options: of the command.
+        brings_answers: whether answers may come into the ledger, which must then be of their kind,
+            real or simulated.
+    """
     from ..batch.desk import Watched  # noqa: PLC0415  # --help need not wait for it
     from ..batch.job import Batches  # noqa: PLC0415
     from ..signals import stopping  # noqa: PLC0415
@@ -123,7 +132,8 @@ def opened(output: Path, options: dict[str, Any]) -> Iterator[tuple[Config, Batc
         changed=_tell,
         over=_notifier(options.get("notify_command"), output),
     )
-    with ready(output, options) as (config, provider, time), stopping(time.stop):
+    ledger = output if brings_answers else None
+    with ready(options, ledger) as (config, provider, time), stopping(time.stop):
         prices = _prices(options)
         with Batches(
             config,
@@ -143,15 +153,15 @@ def opened(output: Path, options: dict[str, Any]) -> Iterator[tuple[Config, Batc
 
 
 @contextlib.contextmanager
-def ready(output: Path, options: dict[str, Any]) -> Iterator[tuple[Config, Any, Any]]:
-    """Yield the settings, the provider and the time, without the ledger."""
+def ready(options: dict[str, Any], ledger: Path | None = None) -> Iterator[tuple[Config, Any, Any]]:
+    """Yield the settings, the provider and the time; no answer may come into another's ledger."""
     from ..batch.desk import Pace, Time  # noqa: PLC0415
     from ..batch.providers import provider_of  # noqa: PLC0415
     from ..clock import Stop, SystemClock  # noqa: PLC0415
 
     options = {**dict.fromkeys(_UNUSED), "params": (), "max_tokens": None, **options}
     options["simulate"] = bool(options["simulate"])
-    with config_of(options, ledger=output, output=output) as config:
+    with config_of(options, ledger=ledger) as config:
         clock, stop = SystemClock(), Stop()
         poll = options["poll_seconds"] or (0.2 if options["simulate"] else None)
         pace = Pace(settle_s=options["settle_seconds"])
