@@ -128,6 +128,16 @@ def test_cancel_asks_and_fetch_collects(slow: Stage) -> None:
     assert len(read_ledger(slow.output)) == 2
 
 
+def test_a_refused_batch_is_an_error_of_submit(slow: Stage) -> None:
+    """The provider's word, exit code 3; the rows are free for another try."""
+    write_rows(slow.data, [row(n) for n in range(2)])
+    refused = do(slow, "submit", "--completion-window", "7d")
+    assert refused.returncode == 3
+    assert "Value must be '24h'" in refused.stderr.splitlines()[-1]
+    assert do(slow, "submit").returncode == 0
+    assert len(slow.simulator.journal.batches.created) == 1
+
+
 def test_what_a_killed_simulation_leaves_is_forgotten_on_demand(stage: Stage) -> None:
     """Its server is gone: the next run says so, and --forget gives the rows back."""
     write_rows(stage.data, [row(n) for n in range(4)])

@@ -100,11 +100,16 @@ def submit(data: Path, output: Path, dry_run: bool, **options: Any) -> int:
         if not dry_run:
             batches.submit()
         unsent = batches.manifest.parts(*UNSENT)
+        mine = {part.number for part in planned.parts if not dry_run}
+        refused = [p for p in batches.manifest.parts("refused") if p.number in mine]
         shown = [{"rows": p.requests, "bytes": p.size, "model": p.model} for p in planned.parts]
         sent = [part.batch for part in batches.manifest.parts("submitted")]
     if options["as_json"]:
-        print_json({"rows": planned.rows, "parts": shown, "batches": sent, "unsent": len(unsent)})
-        return 0
+        counts = {"unsent": len(unsent), "refused": len(refused)}
+        print_json({"rows": planned.rows, "parts": shown, "batches": sent, **counts})
+        return EXIT_STOPPED if refused else 0
+    if refused:
+        raise RunStoppedError(f"{len(refused)} parts were refused: {refused[0].reason}")
     if not planned.parts:
         say("nothing to send: every row has its output, or is in a batch")
     if unsent and not dry_run:
