@@ -173,6 +173,17 @@ def test_a_batch_belongs_to_its_key(bench: Bench) -> None:
         batches.fetch()
 
 
+@pytest.mark.parametrize("route", ["GET /v1/batches", "GET /v1/files/{id}/content"])
+def test_a_key_that_is_refused_later_ends_the_wait(bench: Bench, route: str) -> None:
+    """No waiting mends it; the batch goes on, and so does the command once the key is in order."""
+    rows = bench.rows(5)
+    bench.simulator.fail_next(route, "401")
+    with pytest.raises(RunStoppedError, match="the key of the batches is refused"):
+        bench.run()
+    bench.run()
+    bench.check(rows)
+
+
 def test_a_part_that_was_changed_is_not_sent(bench: Bench) -> None:
     """Its hash stands in the manifest."""
     bench.rows(5)

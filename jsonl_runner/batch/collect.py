@@ -64,6 +64,7 @@ def fetch(desk: Desk, part: Part) -> Part:
         try:
             _fetch_file(desk, part, file)
         except ProviderError as error:
+            desk.check_key(error)
             wall = desk.clock.wall()
             if error.is_missing and wall - (part.ended or wall) > desk.pace.missing_s:
                 desk.note(f"part {part.number}: its file {file.id} is not there any more")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..backoff import Backoff
-from ..errors import ConfigError, NoUsableKeyError
+from ..errors import ConfigError, NoUsableKeyError, RunStoppedError
 from ..secret import MAX_MESSAGE, Redactor, shorten, without_login
 from .base import Order
 from .fileless import first_answered
@@ -184,6 +184,18 @@ class Desk:
                 "set api_base back, or give the part up with batch cancel --forget"
             )
         return self.keys.of(part)
+
+    def check_key(self, error: ProviderError) -> None:
+        """Raise what no waiting mends: a key that may not look at its own batches any more.
+
+        Raises:
+            RunStoppedError: it is about the key.
+        """
+        if error.is_of_key:
+            raise RunStoppedError(
+                f"the key of the batches is refused ({self.clean(error)}); they go on at the "
+                "provider, and with the key in order again the same command collects them"
+            )
 
     def order(self, part: Part) -> Order:
         """Return what is to be created of a part."""

@@ -291,6 +291,7 @@ class Batches:
         try:
             changed = poll(self.desk, list(before.values()))
         except ProviderError as error:
+            self.desk.check_key(error)
             changed, asked = False, error.verdict.retry_after_s or 0.0
             self._poll_failure = self.desk.clean(error)
             self._note(f"the batches could not be looked at ({error}); they go on meanwhile")
