@@ -92,7 +92,8 @@ def try_first(desk: Desk, part: Part) -> Part | None:
     """Make one of a part's requests live, unless that is done.
 
     Returns:
-        None: its batch may be created. The part: there is none to be created, it had but one row.
+        None: its batch may be created. The part: it was made just now; a part of one row has no
+        batch then.
 
     Raises:
         ProviderError: it had no answer.
@@ -112,6 +113,8 @@ def try_first(desk: Desk, part: Part) -> Part | None:
             )
             return None
         _ask(desk, part, provider)
+        if _has_first(desk, part) and part.requests > 1:
+            return part  # a step of its own, after which the user may have stopped
     if part.requests == 1 and _has_first(desk, part):
         return finish(desk, part, ENDED, reason="")
     return None
@@ -122,7 +125,7 @@ def _ask(desk: Desk, part: Part, provider: TakesNoFiles) -> None:
     key = desk.key(part)
     for line in _some_requests(desk.folder / part.path, part.requests):
         _, operation = desk.manifest.begin(part, _FIRST, desk.clock.wall())
-        outcome = "refused"
+        outcome = f"{_LOST}interrupted"
         try:
             answer = provider.message(line, key)
         except ProviderError as error:
