@@ -8,6 +8,7 @@ as HTML could neither run nor load anything. Rows are plain HTML, not data in a 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import math
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from .timeline import stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import jinja2
 
     from .numbers import Group, Report, Row, Text
 
@@ -34,8 +37,29 @@ SHOWN = 20
 
 def page(report: Report) -> str:
     """Return a report as HTML; the same for the same report."""
+    from markupsafe import Markup  # noqa: PLC0415  # --json need not wait for it
+
+    style, script = _asset("page.css"), _asset("page.js")
+    return _template().render(
+        report=report,
+        # Our own files, and SVG that etree wrote from numbers alone.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        throughput=Markup(throughput(report.timeline)),  # noqa: S704
+        in_flight=Markup(in_flight(report.timeline)),  # noqa: S704
+        latency=Markup(latency(report.latency)),  # noqa: S704
+        pauses=len(stretches(report.timeline)) - 1,
+        sample=list(_shown(report.sample)),
+        examples=_by_message,
+        at_once=SHOWN,
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
     import jinja2  # noqa: PLC0415  # --json need not wait for it
-    from markupsafe import Markup  # noqa: PLC0415
 
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
@@ -52,22 +76,7 @@ def page(report: Report) -> str:
         moment=moment,
         share=share,
     )
-    style, script = _asset("page.css"), _asset("page.js")
-    return environment.get_template("page.html.j2").render(
-        report=report,
-        # Our own files, and SVG that etree wrote from numbers alone.
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        throughput=Markup(throughput(report.timeline)),  # noqa: S704
-        in_flight=Markup(in_flight(report.timeline)),  # noqa: S704
-        latency=Markup(latency(report.latency)),  # noqa: S704
-        pauses=len(stretches(report.timeline)) - 1,
-        sample=list(_shown(report.sample)),
-        examples=_by_message,
-        at_once=SHOWN,
-    )
+    return environment.get_template("page.html.j2")
 
 
 def _asset(name: str) -> str:
