@@ -62,10 +62,11 @@ FLOORS = [
         "table",
     },
     {"config", "costs", "ledger", "calllog", "keys", "survey", "transport", "grid", "live"},
-    {"spending", "choice"},
+    {"spending", "choice", "offers"},
     {
         "worker",
         "preview",
+        "estimate",
         "callers",
         "streaming",
         "progress",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as trials
 from hypothesis import strategies as st
 from support import KEYS, FakeClock, Stage, read_calls, read_ledger, row, write_rows
 
@@ -120,6 +121,7 @@ def test_an_unknown_amount_gets_all_that_is_left_and_waits_for_the_others() -> N
 COUNTS = st.integers(0, 3_000_000)
 
 
+@trials(deadline=None)  # the first looks into a list of prices that takes a moment to load
 @given(
     model=st.sampled_from(["gpt-4.1-mini", "gpt-4o", "gpt-5.4", "gpt-5.4-pro", "nobody-knows"]),
     prompt=COUNTS,

@@ -16,6 +16,7 @@ from .batch import batch
 from .cache import cache
 from .config import config
 from .data import compact, merge, status, validate
+from .estimate import estimate
 from .files import files
 from .interactive import interactive
 from .keys import keys
@@ -54,6 +55,7 @@ def cli() -> None:
 
 for command in (
     run,
+    estimate,
     query,
     interactive,
     files,

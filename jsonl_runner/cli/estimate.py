@@ -1,0 +1,180 @@
+"""`jsonl-runner estimate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .calling import config_of, price_option
+from .options import (
+    PATH,
+    bad_rows_option,
+    config_options,
+    console_options,
+    json_option,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..config import Config
+    from ..estimate import Amount, Estimate, ModelCost
+
+#: Options of calls that nothing here hangs on; `config_of` wants to hear of them.
+_UNUSED = ("threads", "max_retries", "timeout", "temperature")
+
+
+@click.command(short_help="What a dataset will cost, before anything is paid.")
+@click.argument("data", type=PATH)
+@click.argument("output", type=PATH, required=False)
+@config_options
+@click.option(
+    "--output-tokens",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="Tokens of an answer.  [default: learnt from the call log of OUTPUT]",
+)
+@price_option
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A request parameter of the run, such as tools. May be repeated.",
+)
+@click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample of many rows.")
+@bad_rows_option
+@json_option
+@console_options
+def estimate(data: Path, output: Path | None, **options: Any) -> int:
+    """Tell what the rows of DATA will cost that have no output in OUTPUT yet: nothing is sent.
+
+    Tokens of prompts are counted (above 50,000 rows: of a sample); those of answers are told,
+    learnt from the call log of OUTPUT, or unknown. To learn them, run a few rows first (run
+    --sample 50).
+
+    \b
+    Example:
+      jsonl-runner estimate data/samples/data.jsonl --output-tokens 200
+    """
+    from ..estimate import estimate as estimate_of  # noqa: PLC0415  # --help need not wait for it
+
+    with config_of({**dict.fromkeys(_UNUSED), "simulate": False, **options}) as config:
+        found = estimate_of(
+            config,
+            data,
+            output,
+            output_tokens=options["output_tokens"],
+            bad_rows=options["bad_rows"],
+            seed=options["seed"],
+        )
+    if options["as_json"]:
+        print_json(found.to_dict())
+    else:
+        for line in (
+            *_rows(found, data),
+            *_tokens(found, config),
+            *_costs(found),
+            *_time(found, config),
+        ):
+            click.echo(line)
+    return 0
+
+
+def _rows(found: Estimate, data: Path) -> list[str]:
+    done = f", {found.rows - found.to_do:,} have an output" if found.rows > found.to_do else ""
+    bad = f", {found.bad_rows:,} more cannot be used" if found.bad_rows else ""
+    return [f"{data}: {found.to_do:,} rows to do{done}{bad}; all that follows is an estimate"]
+
+
+def _tokens(found: Estimate, config: Config) -> list[str]:
+    if not found.to_do:
+        return []
+    given = found.input_tokens
+    each = (given.expected or 0.0) / found.to_do
+    how = f"as {config.model} counts"
+    if found.counted < found.to_do:
+        how += f", by {found.counted:,} rows at random, {_error(given)} (95 %)"
+    lines = [f"tokens in:  {given.expected or 0:,.0f} ({each:,.1f} a row; {how})"]
+    out = found.output_tokens
+    if out.expected is None:
+        bound = (
+            "not known"
+            if out.high is None
+            else f"not known, {out.high:,.0f} at the most (max_tokens)"
+        )
+        return [*lines, f"tokens out: {bound}; tell with --output-tokens, or run --sample 50 first"]
+    how = "--output-tokens"
+    if found.output_from == "call log":
+        how = f"mean of {found.answers:,} answers so far, {_error(out)} (95 %)"
+    return [
+        *lines,
+        f"tokens out: {out.expected:,.0f} ({out.expected / found.to_do:,.1f} a row; {how})",
+    ]
+
+
+def _error(amount: Amount) -> str:
+    """Return half the width of an interval as a share."""
+    expected = amount.expected or 1.0
+    return f"± {((amount.high or 0.0) - amount.low) / 2 / expected:.1%}"
+
+
+def _costs(found: Estimate) -> list[str]:
+    if not found.to_do:
+        return []
+    if found.unpriced:
+        models = ", ".join(found.unpriced)
+        return [
+            f"cost: no price is known for {models} at this address; give --price input=…,output=…"
+        ]
+    width = max(len(cost.model) for cost in found.costs)
+    lines = [f"{'cost':{width}}  {'live':>22}  {'in batches':>22}"]
+    lines += [
+        f"{cost.model:{width}}  {_dollars(cost.live):>22}  {_dollars(cost.batch):>22}"
+        + (" (half of live, no list price)" if cost.batch_estimated else "")
+        for cost in found.costs
+    ]
+    lines += _of_others(found.costs)
+    return [*lines, f"prices: {found.price_source}", *(f"note: {note}" for note in found.notes)]
+
+
+def _of_others(costs: list[ModelCost]) -> list[str]:
+    if len(costs) < 2:
+        return []
+    return ["(the cheaper models with as many tokens; those that reason answer with more)"]
+
+
+def _dollars(amount: Amount | None) -> str:
+    from ..summary import dollars  # noqa: PLC0415
+
+    if amount is None:
+        return "not known"
+    if amount.expected is not None:
+        return dollars(amount.expected)
+    if amount.high is None:
+        return f"{dollars(amount.low)} + answers"
+    return f"{dollars(amount.low)} to {dollars(amount.high)}"
+
+
+def _time(found: Estimate, config: Config) -> list[str]:
+    if not found.to_do:
+        return []
+    if found.minutes is None:
+        return ["time: the keys' limits are learnt on the way (requests_per_minute sets them)"]
+    from ..limits import in_words  # noqa: PLC0415
+
+    keys = max(1, len(config.api_keys))
+    plural = "key" if keys == 1 else "keys"
+    limits = [
+        f"{limit:,g} {what} a minute"
+        for limit, what in (
+            (config.requests_per_minute, "requests"),
+            (config.tokens_per_minute, "tokens"),
+        )
+        if limit
+    ]
+    wait = in_words(found.minutes * 60)
+    return [f"time: {wait} at the least, with {keys} {plural} of {' and '.join(limits)}"]
