@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DRAW_EVERY_S = 0.25
 #: A drawing may take this part of the processor: the next one waits for the rest. On a slow machine
 #: or a large terminal the table is drawn more rarely, and the run is not held up.
-_SHARE = 0.015
+_SHARE = 0.01
 #: Notes that are kept for the pane; all are printed at the end.
 _SHOWN_NOTES = 20
 

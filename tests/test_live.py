@@ -218,7 +218,7 @@ def test_it_is_drawn_four_times_a_second_at_the_most(
     table.look(replace(NOW, done=1))
     screen.lines()
     assert len(screen.raw) > size
-    clock.advance(1.9)
+    clock.advance(2.9)
     assert not table.is_due
     table.look(replace(NOW, done=2))
     assert "ok 1," in screen.lines()[1]
