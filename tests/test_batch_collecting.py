@@ -42,8 +42,10 @@ def test_the_call_log_knows_where_an_output_came_from(bench: Bench) -> None:
     """Batch, model, usage, key, fingerprint and times; a cost where prices are known."""
     bench.rows(3)
 
-    def cost_of(model: str, usage: dict[str, object], wall: float) -> tuple[float | None, str]:
-        assert (model, wall > 1e9) == ("gpt-4.1-mini", True)
+    def cost_of(
+        model: str, usage: dict[str, object], wall: float, batch: bool
+    ) -> tuple[float | None, str]:
+        assert (model, wall > 1e9, batch) == ("gpt-4.1-mini", True, True)
         return 0.25, "prices"
 
     batches = bench.run(cost_of=cost_of)

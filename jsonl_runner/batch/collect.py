@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from ..errors import LedgerError
@@ -20,7 +20,7 @@ from ..indexes import IndexSet
 from ..records import Outcome
 from ..secret import MAX_CODE, shorten
 from .base import ProviderError
-from .fileless import confirm
+from .fileless import confirm, is_first
 from .parts import COLLECTED, FETCHED, NULL, OK, WAITING, File
 from .reconcile import check_file
 from .results import Fate, result_lines
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from .parts import Item, Part
     from .results import ResultLine
 
-    #: Says what an answer cost, in dollars, and how that is known: its model, usage, and moment.
-    CostOf = Callable[[str, dict[str, Any], float], tuple[float | None, str]]
+    #: Says what an answer cost, in dollars, and how that is known: its model, usage, and moment,
+    #: and whether it came in a batch.
+    CostOf = Callable[[str, dict[str, Any], float, bool], tuple[float | None, str]]
 
 #: Lines that are written together.
 _GROUP = 500
@@ -182,9 +183,10 @@ class Collector:
                 continue
             path = self._desk.folder / file.path
             check_file(path, file.sha256)
+            of = replace(part, batch="") if is_first(part, file) else part  # a call, and its price
             with path.open("rb") as stream:
                 for group in _groups(stream):
-                    self._take(part, group, found, passing)
+                    self._take(of, group, found, passing)
         manifest = self._desk.manifest
         missing = manifest.counts(part.number).get(WAITING, 0) - len(passing)
         found.released = Counter(passing.values())
@@ -246,7 +248,7 @@ class Collector:
         ended = part.ended or self._desk.clock.wall()
         cost, cost_from = None, ""
         if self._cost_of is not None and usage:
-            cost, cost_from = self._cost_of(model, usage, ended)
+            cost, cost_from = self._cost_of(model, usage, ended, bool(part.batch))
         return Outcome(
             item.row,
             answer.text if answer is not None and line.fate is Fate.DONE else None,

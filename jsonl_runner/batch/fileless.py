@@ -182,12 +182,17 @@ def _give_up(desk: Desk, part: Part, error: ProviderError) -> None:
     )
 
 
+def is_first(part: Part, file: File) -> bool:
+    """Return whether a result file is the answer to a part's first request."""
+    return file.id == _first_id(part)
+
+
 def _first_id(part: Part) -> str:
     return f"{part.name}-first"
 
 
 def _has_first(desk: Desk, part: Part) -> bool:
-    return any(file.id == _first_id(part) for file in desk.manifest.files(part.number))
+    return any(is_first(part, file) for file in desk.manifest.files(part.number))
 
 
 def _first_path(desk: Desk, part: Part) -> Path:
@@ -231,7 +236,7 @@ def first_answered(desk: Desk, part: Part) -> str | None:
         LedgerError: its answer is not there any more.
     """
     for file in desk.manifest.files(part.number):
-        if file.id == _first_id(part):
+        if is_first(part, file):
             path = desk.folder / (file.path or _first_path(desk, part).name)
             try:
                 return str(jsontext.load(path.read_bytes())["custom_id"])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ..batch.collect import CostOf
     from ..batch.job import Batches
     from ..batch.parts import Part
     from ..batch.plan import Planned, Wishes
@@ -227,23 +228,25 @@ def _prices(options: dict[str, Any]) -> Prices:
     return load_prices(options["prices"])
 
 
-def _cost_of(
-    config: Config, prices: Prices, discount: float | None
-) -> Callable[[str, dict[str, Any], float], tuple[float | None, str]]:
+def _cost_of(config: Config, prices: Prices, discount: float | None) -> CostOf:
     from ..pricing import BATCH_DISCOUNT  # noqa: PLC0415
 
-    def cost_of(model: str, usage: dict[str, Any], wall: float) -> tuple[float | None, str]:
+    def cost_of(
+        model: str, usage: dict[str, Any], wall: float, batch: bool
+    ) -> tuple[float | None, str]:
         cost = prices.cost_of(
             usage,
             model,
-            batch=True,
+            batch=batch,
             provider=config.api_base,
             when=datetime.fromtimestamp(wall, UTC),
             discount=BATCH_DISCOUNT if discount is None else discount,
         )
         if cost is None:
             return None, ""
-        return cost.amount_usd, "estimate" if cost.estimated or discount is None else "prices"
+        return cost.amount_usd, "estimate" if cost.estimated or (
+            batch and discount is None
+        ) else "prices"
 
     return cost_of
 
