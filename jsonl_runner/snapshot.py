@@ -73,6 +73,7 @@ class Snapshot:
         unit: what is counted.
         rows: of the input; None while a stream has not ended.
         skipped: had their output before.
+        left_out: that the run is not to try (`--limit`, `--sample`).
         done, failed: of this run.
         cached: of those done, the ones that took no call.
         retried: attempts beyond the first of each row.
@@ -102,6 +103,7 @@ class Snapshot:
     unit: str = "rows"
     rows: int | None = None
     skipped: int = 0
+    left_out: int = 0
     done: int = 0
     failed: int = 0
     cached: int = 0
@@ -134,8 +136,10 @@ class Snapshot:
 
     @property
     def left(self) -> int | None:
-        """Rows still to do; None while unknown."""
-        return None if self.rows is None else max(0, self.rows - self.skipped - self.finished)
+        """Rows the run has still to do; None while unknown."""
+        if self.rows is None:
+            return None
+        return max(0, self.rows - self.skipped - self.left_out - self.finished)
 
     @property
     def in_flight(self) -> int:

@@ -100,7 +100,12 @@ def _head(snapshot: Snapshot, width: int, word: str) -> list[RenderableType]:
     percent = f"  {finished / now.rows:.0%}" if now.rows else ""
     parts = [f"{finished:,}{of_total} {now.unit}{percent}", f"ok {now.done:,}"]
     nulls = "null" if now.unit == "rows" else "failed"
-    for name, count in ((nulls, now.failed), ("cached", now.cached), ("retried", now.retried)):
+    for name, count in (
+        (nulls, now.failed),
+        ("cached", now.cached),
+        ("retried", now.retried),
+        ("not to be tried", now.left_out),
+    ):
         if count:
             parts.append(f"{name} {count:,}")
     left = ""

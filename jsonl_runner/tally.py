@@ -149,6 +149,7 @@ class Tally:
             unit=summary.unit,
             rows=summary.rows,
             skipped=summary.skipped,
+            left_out=summary.left_out,
             done=summary.done,
             failed=summary.failed,
             cached=summary.cached,
@@ -158,7 +159,7 @@ class Tally:
             cost=summary.cost,
             expected_cost=summary.expected_cost,
             rate=rate,
-            left_s=summary.left / rate if summary.left is not None and rate else None,
+            left_s=_left_s(summary, rate),
             p50=p50,
             p95=p95,
             p99=p99,
@@ -189,6 +190,13 @@ def _rate(rows: Sequence[int], now: int, elapsed_s: float) -> float:
     if latest:
         return sum(latest) / len(latest)
     return now / elapsed_s if elapsed_s > 0 else 0.0
+
+
+def _left_s(summary: RunSummary, rate: float) -> float | None:
+    """Return the seconds until all rows are done that are to be tried; None when unknown."""
+    if summary.left is None or not rate:
+        return None
+    return max(0, summary.left - summary.left_out) / rate
 
 
 def _quantiles(seconds: Iterable[_Second]) -> list[float | None]:

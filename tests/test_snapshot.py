@@ -46,6 +46,9 @@ def test_rate_and_time_left_are_those_of_the_last_seconds() -> None:
     assert now.rates == (5.0,) * 10 + (20.0,) * 10
     assert (now.elapsed_s, now.left, now.left_s) == (20, 600, 30)
     assert now.in_flight == now.allowed == 0
+    summary.left_out = 200
+    limited = taken(tally, summary, 120.5)
+    assert (limited.left, limited.left_s) == (400, 20)
 
 
 def test_before_the_first_second_is_over_there_is_a_rate_already() -> None:
