@@ -99,6 +99,7 @@ class Tally:
 
     def _close_seconds(self, now: float) -> None:
         """Put what has come into the seconds that are over."""
+        self._count()
         second = int(now - self._began)
         if second == self._second:
             return
@@ -134,7 +135,6 @@ class Tally:
             wall: seconds since 1970.
             stopping: why no more rows are begun.
         """
-        self._count()
         self._close_seconds(now)
         seconds = list(self._seconds)
         elapsed_s = now - self._began
