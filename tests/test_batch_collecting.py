@@ -43,7 +43,10 @@ def test_the_call_log_knows_where_an_output_came_from(bench: Bench) -> None:
     bench.rows(3)
 
     def cost_of(
-        model: str, usage: dict[str, object], wall: float, batch: bool
+        model: str,
+        usage: dict[str, object],
+        wall: float,
+        batch: bool,  # noqa: FBT001
     ) -> tuple[float | None, str]:
         assert (model, wall > 1e9, batch) == ("gpt-4.1-mini", True, True)
         return 0.25, "prices"
