@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from .attempts import Answer, Verdict
+    from .attempts import Verdict
     from .clock import Clock, Stop
     from .config import Config
     from .prompts import Request
@@ -37,34 +37,6 @@ _BYTES_PER_TOKEN = 4
 _DEVIATIONS = 2.0
 #: Answers with an error's status are not billed. What came to nothing otherwise may be.
 _REFUSED = re.compile(r"HTTP [345]\d\d")
-
-
-class Spent(NamedTuple):
-    """What was spent.
-
-    Attributes:
-        cost: US dollars.
-        tokens: prompts and answers.
-        unpriced: answers whose cost is not known.
-    """
-
-    cost: float = 0.0
-    tokens: int = 0
-    unpriced: int = 0
-
-
-class Hold(NamedTuple):
-    """What is set aside for a call.
-
-    Attributes:
-        cost, tokens: as the two budgets hold it.
-        likely_cost, likely_tokens: what it takes if nobody ever tells.
-    """
-
-    cost: float
-    tokens: float
-    likely_cost: float
-    likely_tokens: float
 
 
 class _Learnt:
@@ -90,6 +62,36 @@ class _Learnt:
         mean = self.completion / self.answers
         spread = math.sqrt(max(0.0, self.squares / self.answers - mean * mean))
         return mean + _DEVIATIONS * max(spread, mean / math.sqrt(self.answers))
+
+
+class Spent(NamedTuple):
+    """What was spent.
+
+    Attributes:
+        cost: US dollars.
+        tokens: prompts and answers.
+        unpriced: answers whose cost is not known.
+        learnt: how long answers were.
+    """
+
+    cost: float = 0.0
+    tokens: int = 0
+    unpriced: int = 0
+    learnt: _Learnt | None = None
+
+
+class Hold(NamedTuple):
+    """What is set aside for a call.
+
+    Attributes:
+        cost, tokens: as the two budgets hold it.
+        likely_cost, likely_tokens: what it takes if nobody ever tells.
+    """
+
+    cost: float
+    tokens: float
+    likely_cost: float
+    likely_tokens: float
 
 
 class Spending:
@@ -192,7 +194,7 @@ class Spending:
         """
         cost, tokens = 0.0, 0.0
         answer = None if verdict is None else verdict.answer
-        used = None if answer is None else _used(answer)
+        used = None if answer is None else _used(answer.usage or {})
         with self._changed:
             if answer is not None and used is not None:
                 name = request.model or self._model
@@ -212,11 +214,13 @@ class Spending:
         prompt, completion = self._expected(request)
         likely = prompt + (completion or 0.0)
         cost = self._price(request, prompt, completion or 0.0)
-        is_known = completion is not None or cost > self.cost.left  # by its prompt alone
+        is_known = completion is not None
+        if cost > self.cost.left or likely > self.tokens.left:  # perhaps by its prompt alone
+            is_known = True
         held = self.cost.reserve(cost if is_known else None)
         if held is None:
             return None, self._reached("--max-cost", self.cost, cost, self.before.cost)
-        tokens = self.tokens.reserve(None if completion is None else likely)
+        tokens = self.tokens.reserve(likely if is_known else None)
         if tokens is None:
             self.cost.settle(held, 0.0)
             before = float(self.before.tokens)
@@ -227,7 +231,7 @@ class Spending:
         """Return the tokens that prompt and answer are expected to take; None: not known."""
         size = _size_of(request)
         limit = max(0, request.size - len(request.body) // _BYTES_PER_TOKEN) if request.body else 0
-        learnt = self._learnt.get(request.model or self._model)
+        learnt = self._learnt.get(request.model or self._model) or self.before.learnt
         if learnt is None or not learnt.answers:
             return size / _BYTES_PER_TOKEN, float(limit) or None
         expected = learnt.answer_tokens()
@@ -291,28 +295,29 @@ def spent_before(
     Raises:
         LedgerError: the log is there and cannot be read.
     """
-    cost, tokens, unpriced = 0.0, 0, 0
+    cost, tokens, unpriced, learnt = 0.0, 0, 0, _Learnt()
     for entry in calllog.read(ledger):
         usage, told = entry.get("usage"), entry.get("cost")
         if not isinstance(usage, dict) and not isinstance(told, (int, float)):
             continue
-        total = usage.get("total_tokens") if isinstance(usage, dict) else None
-        tokens += total if isinstance(total, int) else 0
+        used = _used(usage if isinstance(usage, dict) else {})
+        if used is not None:
+            tokens += sum(used)
+            learnt.add(used[0] * _BYTES_PER_TOKEN, *used)
         if not isinstance(told, (int, float)):
             told = cost_of(usage, str(entry.get("model") or ""))[0]
         if told is None:
             unpriced += 1
         else:
             cost += told
-    return Spent(cost, tokens, unpriced)
+    return Spent(cost, tokens, unpriced, learnt)
 
 
 def _size_of(request: Request) -> int:
     return len(request.body) or request.tokens * _BYTES_PER_TOKEN
 
 
-def _used(answer: Answer) -> tuple[int, int] | None:
-    usage = answer.usage or {}
+def _used(usage: Mapping[str, Any]) -> tuple[int, int] | None:
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if type(prompt) is int and type(completion) is int and prompt >= 0 and completion >= 0:
         return prompt, completion
