@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import calllog
 from .choice import left_rows
 from .costs import is_own_server
+from .errors import InputError
 from .framing import prompt_count
 from .indexes import IndexSet
 from .ledger import scan
@@ -198,6 +199,8 @@ def estimate(
     done = IndexSet() if output is None else scan(output).done
     prompts = _Prompts(config)
     with open_input(data) as stream:
+        if not stream.seekable():
+            raise InputError(f"{data}: this is a pipe, which can be read once only; give a file")
         found = survey(stream, data, done)
         found.check(bad_rows)
         stream.seek(0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .records import Outcome
 
 #: Behind a cost that the provider did not say.
-_BY = {"prices": " dollars by list prices", "estimate": " dollars by estimate"}
+_BY = {"prices": " dollars by price", "estimate": " dollars by estimate"}
 #: Rows of a kind that are listed one by one; the rest are counted.
 LISTED = 20
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
 from array import array
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +229,19 @@ def test_bad_rows_are_counted_or_refused(tmp_path: Path) -> None:
         estimate(config_with(), data)
     found = estimate(config_with(), data, bad_rows="skip")
     assert (found.rows, found.bad_rows) == (1, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_refused(stage: Stage) -> None:
+    """It is read twice: that takes a file. A dry run would take from a pipe what a run wants."""
+    os.mkfifo(stage.data)
+    for words in (("estimate", stage.data), ("run", stage.data, stage.output, "--dry-run")):
+        reader = subprocess.Popen(
+            stage.command(*words), cwd=stage.folder, stderr=subprocess.PIPE, text=True
+        )
+        stage.data.write_text(json.dumps(row(1)) + "\n", encoding="utf-8")
+        _, said = reader.communicate(timeout=60)
+        assert (reader.returncode, "pipe" in said) == (2, True)
 
 
 def test_on_the_command_line(stage: Stage) -> None:

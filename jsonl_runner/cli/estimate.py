@@ -87,7 +87,8 @@ def estimate(data: Path, output: Path | None, **options: Any) -> int:
 def _rows(found: Estimate, data: Path) -> list[str]:
     done = f", {found.rows - found.to_do:,} have an output" if found.rows > found.to_do else ""
     bad = f", {found.bad_rows:,} more cannot be used" if found.bad_rows else ""
-    return [f"{data}: {found.to_do:,} rows to do{done}{bad}; all that follows is an estimate"]
+    plural = "row" if found.to_do == 1 else "rows"
+    return [f"{data}: {found.to_do:,} {plural} to do{done}{bad}; all that follows is an estimate"]
 
 
 def _tokens(found: Estimate, config: Config) -> list[str]:
