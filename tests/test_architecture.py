@@ -61,7 +61,7 @@ FLOORS = [
         "cachefile",
         "table",
     },
-    {"config", "costs", "ledger", "calllog", "keys", "survey", "transport", "grid", "live"},
+    {"config", "costs", "ledger", "calllog", "keys", "survey", "transport", "grid", "live", "spread"},
     {"spending", "choice", "offers"},
     {
         "worker",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time as real_time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from .batching import (
     provider_options,
     ready,
     report,
+    rows_of,
     sending_options,
     wishes_of,
 )
@@ -58,7 +60,7 @@ def batch() -> None:
 @notify_option
 @simulate_option
 @sending_options
-@provider_options
+@functools.partial(provider_options, several_models=True)
 def run(data: Path, output: Path, **options: Any) -> int:
     """Send every row of DATA that has no output in OUTPUT, wait, and collect the results.
 
@@ -69,6 +71,7 @@ def run(data: Path, output: Path, **options: Any) -> int:
     Example:
       jsonl-runner batch run data/samples/data.jsonl output.jsonl --simulate
     """
+    data = rows_of(data, output, options)
     with _reported(options), opened(output, options) as (config, batches):
         batches.run(data, wishes_of(options), bounded(config, options, batches))
         summary = batches.end()
@@ -80,7 +83,7 @@ def run(data: Path, output: Path, **options: Any) -> int:
 @click.argument("output", type=PATH)
 @click.option("--dry-run", is_flag=True, help="Tell what would be sent, and send nothing.")
 @sending_options
-@provider_options
+@functools.partial(provider_options, several_models=True)
 def submit(data: Path, output: Path, dry_run: bool, **options: Any) -> int:
     """Send every row of DATA that has no output in OUTPUT and is in no batch.
 
@@ -93,6 +96,7 @@ def submit(data: Path, output: Path, dry_run: bool, **options: Any) -> int:
     from ..batch.job import UNSENT  # noqa: PLC0415  # --help need not wait for it
 
     options["simulate"] = False
+    data = rows_of(data, output, options)
     with _reported(options), opened(output, options) as (config, batches):
         planned = batches.plan(
             data, wishes_of(options, dry=dry_run), bounded(config, options, batches)

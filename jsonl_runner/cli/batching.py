@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import subprocess
@@ -35,7 +36,7 @@ _NOTIFY_S = 60.0
 _UNUSED = ("threads", "max_retries", "timeout", "transport", "simulate", "temperature", "cache")
 
 
-def provider_options(command: _Command) -> _Command:
+def provider_options(command: _Command, *, several_models: bool = False) -> _Command:
     """Add the options that say whose batches they are, and how they are looked after."""
     for option in (
         console_options,
@@ -57,7 +58,7 @@ def provider_options(command: _Command) -> _Command:
             "--prices", type=PATH, metavar="FILE", help="Your own prices, before the built-in."
         ),
         click.option("--provider", metavar="NAME", help="Whose batches.  [default: by --api-base]"),
-        config_options,
+        functools.partial(config_options, several_models=several_models),
     ):
         command = option(command)
     return command
@@ -171,6 +172,21 @@ def ready(options: dict[str, Any], ledger: Path | None = None) -> Iterator[tuple
         provider = provider_of(config, options["provider"], clock=clock, stop=stop)
         with contextlib.closing(provider):
             yield config, provider, Time(clock, stop, pace)
+
+
+def rows_of(data: Path, output: Path, options: dict[str, Any]) -> Path:
+    """Return the file with the rows: the input, or one with its rows for each of several models."""
+    models = options.pop("models")
+    options["model"] = models[0] if models else None
+    if len(models) < 2:
+        return data
+    from ..spread import rows_path, spread  # noqa: PLC0415
+
+    target = rows_path(output)
+    skips = options["bad_rows"] == "skip"
+    rows = spread(data, models, target, skips_bad_rows=skips)
+    say(f"{target}: {rows:,} rows, each of {data} for {len(models)} models; merge with this file")
+    return target
 
 
 def wishes_of(options: dict[str, Any], *, dry: bool = False) -> Wishes:

@@ -67,8 +67,21 @@ def console_options(command: _Command) -> _Command:
     return command
 
 
-def config_options(command: _Command) -> _Command:
-    """Add the options that say where calls go; collected by `load_config`."""
+def config_options(command: _Command, *, several_models: bool = False) -> _Command:
+    """Add the options that say where calls go; collected by `load_config`.
+
+    Args:
+        command: gets them.
+        several_models: whether `--model` may be repeated, and is then called `models`.
+    """
+    model = click.option("--model", help="Model where a row names none.")
+    if several_models:
+        model = click.option(
+            "--model",
+            "models",
+            multiple=True,
+            help="Model where a row names none. Repeated: every row goes to each of them.",
+        )
     for option in (
         click.option(
             "--transport",
@@ -77,7 +90,7 @@ def config_options(command: _Command) -> _Command:
         ),
         click.option("--proxy", help="http, https or socks5 address.  [default: environment]"),
         click.option("--api-base", metavar="URL", help="Address of the API, up to /v1."),
-        click.option("--model", help="Model where a row names none."),
+        model,
         click.option(
             "--config",
             "config_path",
