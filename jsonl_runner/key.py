@@ -79,8 +79,9 @@ class Key:
         self.in_flight = 0
         self.calls = 0
         #: Calls that were refused for being too many, and that failed otherwise, the rows' own
-        #: faults apart; and what the last of them said.
+        #: faults apart.
         self.refused = self.errors = 0
+        #: What was said when it was last to rest.
         self.trouble = ""
         self.cooling_until = 0.0
         self.retired: str | None = None

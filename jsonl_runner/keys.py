@@ -39,6 +39,8 @@ _OF_KEY = frozenset({Kind.KEY_FINISHED, Kind.NO_MODEL})
 _NO_ANSWER = frozenset({Kind.TRANSIENT, Kind.UNREACHABLE})
 #: What says something against the key or the server.
 _TELLING = _OF_KEY | _NO_ANSWER | {Kind.RATE_LIMITED, Kind.FORBIDDEN}
+#: What lets a key rest.
+_COOLS = frozenset({Kind.RATE_LIMITED, Kind.FORBIDDEN})
 #: Seconds without any answer after which that is said.
 _QUIET_S = 10.0
 #: Seconds a key rests after its first 403.
@@ -233,7 +235,8 @@ class Rotator:
     def _take_trouble(self, lease: Lease, verdict: Verdict, now: float) -> None:
         """Learn from a call that says something against its key or the server."""
         key = lease.key
-        key.trouble = f"{verdict.code}: {verdict.message}"
+        if verdict.kind in _COOLS:
+            key.trouble = f"{verdict.code}: {verdict.message}"
         if verdict.kind is Kind.RATE_LIMITED:
             key.refused += 1
             self._cool(lease, verdict, now)

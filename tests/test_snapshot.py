@@ -208,9 +208,15 @@ def test_a_key_says_how_it_stands(clock: FakeClock) -> None:
 
     down = Verdict(Kind.TRANSIENT, "server_error", "HTTP 500")
     assert again(down).errors == 1
+    under_way = books.acquire(1, Stop())
+    assert under_way is not None
+    assert under_way.label == label
     held = again(Verdict(Kind.RATE_LIMITED, "busy", "HTTP 429", retry_after_s=30.0))
     assert (held.state, held.reason, held.cooldown_s) == ("cooling", "busy: HTTP 429", 30.0)
     assert (held.errors, held.refused, held.why) == (1, 1, "halved: told to wait")
+    books.release(under_way, down)  # says nothing of why it rests
+    held = next(key for key in views(books) if key.label == label)
+    assert held.reason == "busy: HTTP 429"
     clock.advance(30)
     held = next(key for key in views(books) if key.label == label)
     assert (held.state, held.reason, held.cooldown_s) == ("ready", "", 0.0)

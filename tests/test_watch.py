@@ -274,10 +274,11 @@ def test_where_nothing_is_left_there_is_nothing_to_wait_for(clock: FakeClock, le
 def test_a_sight_in_a_line() -> None:
     """What moves, and the words behind it, harmless."""
     assert line_of(Sight(NOW, "running")) == "4/10 rows, null 1, 2.0 rows/s, 3.0 s left"
-    over = Snapshot(1.0, done=5, cost=1.5, trouble="bad \x1b[2J")
-    assert line_of(Sight(over, "gone", "gone")) == (
-        "5 rows, null 0, cost 1.5000; gone; bad \ufffd[2J"
+    odd = Snapshot(1.0, done=5, cost=1.5, stopping="stopping", trouble="bad \x1b[2J")
+    assert line_of(Sight(odd, "running", "no news")) == (
+        "5 rows, null 0, 0.0 rows/s, cost 1.5000; no news; stopping; bad \ufffd[2J"
     )
+    assert line_of(Sight(odd, "gone", "gone")) == "5 rows, null 0, cost 1.5000; gone"
 
 
 # The program

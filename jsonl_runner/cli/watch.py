@@ -175,5 +175,8 @@ def line_of(sight: Sight) -> str:
             parts.append(f"{in_words(now.left_s)} left")
     if now.cost is not None:
         parts.append(f"cost {money(now.cost)}")
-    words = [word for word in (sight.word, now.stopping, now.trouble or now.waiting_for) if word]
+    words = [sight.word]
+    if not sight.is_over:
+        words += [now.stopping, now.trouble or now.waiting_for]
+    words = [word for word in words if word]
     return harmless("; ".join([", ".join(parts), *words]))
