@@ -105,8 +105,8 @@ def ideal(plan: Plan) -> list[Result]:
     """Long runs with slow answers: how near the rate comes to in-flight / latency."""
     share = 40 if plan.quick else 1
     cells = [
-        Cell("ideal", 400_000 // share, 4096, 1000, 900),
-        Cell("ideal", 100_000 // share, 256, 50, 900),
+        Cell("ideal", 1_000_000 // share, 4096, 1000, 900),
+        Cell("ideal", 300_000 // share, 256, 50, 900),
     ]
     return measure(cells, plan, 1, plan.ours())
 

@@ -151,8 +151,10 @@ def assemble(
         caller: Caller = known or chat
         if function is not None:
             caller = FunctionCaller(function.make(Tools(chat, clients.of)), clock)
-        for waiting in filter(None, (known, spending)):
-            until.on_request(waiting.wake)
+        if known is not None:
+            until.on_request(known.wake)
+        if spending is not None:
+            until.on_request(spending.wake)
         return Worker(
             caller,
             rotator,

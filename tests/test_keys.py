@@ -23,6 +23,7 @@ from jsonl_runner.secret import Secret
 if TYPE_CHECKING:
     from jsonl_runner.clock import Clock
     from jsonl_runner.key import Lease
+    from jsonl_runner.snapshot import KeyView
 
 OK = Verdict(Kind.OK)
 DEAD = Verdict(Kind.KEY_FINISHED, "invalid_api_key", "HTTP 401: no such key")

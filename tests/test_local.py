@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import TYPE_CHECKING
 
@@ -154,3 +155,24 @@ def test_the_file_limit_leaves_room_for_other_files() -> None:
     limit = file_limit()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert limit is None or limit < soft <= hard
+
+
+@pytest.mark.parametrize(("threads", "taken"), [(1, 1), (64, 64), (80, 90)])
+def test_no_more_rows_are_taken_than_threads_and_a_few(threads: int, taken: int) -> None:
+    """Rows that are answered and not settled yet count; above 64 threads, an eighth may wait."""
+    stop, begun = Stop(), itertools.count(1)
+    done = threading.Semaphore(0)
+
+    def work(record: Record) -> Outcome:
+        done.release()
+        return Outcome(record.index, "")
+
+    engine = LocalEngine(work, threads=threads, stop=stop)
+    groups = engine.outcomes(Record(str(number)) for number in begun)
+    found = 0
+    while found == 0:
+        found = len(next(groups))
+    for _ in range(taken):
+        assert done.acquire(timeout=5)
+    assert not done.acquire(timeout=0.1)
+    groups.close()
