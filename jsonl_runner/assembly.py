@@ -151,10 +151,7 @@ def assemble(
         caller: Caller = known or chat
         if function is not None:
             caller = FunctionCaller(function.make(Tools(chat, clients.of)), clock)
-        if known is not None:
-            until.on_request(known.wake)
-        if spending is not None:
-            until.on_request(spending.wake)
+        _wake(until, known, spending)
         return Worker(
             caller,
             rotator,
@@ -171,6 +168,13 @@ def assemble(
 
     work = hire(stop, function, None)
     return Crew(work, rotator, transport, clients, threads, tuple(notes), caching, hire)
+
+
+def _wake(until: Stop, *sleepers: CachingCaller | Spending | None) -> None:
+    """Have those that wait for something of their own look up when the end is wished for."""
+    for sleeper in sleepers:
+        if sleeper is not None:
+            until.on_request(sleeper.wake)
 
 
 def _limits(config: Config, function: StandIn | None, clock: Clock) -> Spending | None:
