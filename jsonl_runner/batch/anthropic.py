@@ -12,17 +12,16 @@ import contextlib
 import os
 import sys
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anthropic
 import httpx2
 
 from .. import jsontext
-from ..attempts import Kind, Reply, Verdict
+from ..attempts import Kind
 from ..errors import TransportError
 from ..retry import classify_failure
-from ..transport.sdk_errors import CallEndedError, CallTimedOutError
 from ..transport.sdk_lines import Lines
 from .anthropicwire import (
     SAMPLING_VERSION,
@@ -35,6 +34,7 @@ from .anthropicwire import (
 from .base import AUDIT, ProviderError
 from .downloads import LongLines
 from .results import read_result_line
+from .sdkanswers import broken, object_in, odd, reply_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,7 @@ class AnthropicBatches:
                 cast_to=httpx2.Response,
                 options={"headers": headers, "max_retries": 0},
             )
-        return read_message_batch(_json(answer))
+        return read_message_batch(object_in(answer))
 
     def message(self, request: bytes, key: str) -> bytes:
         """Make one request of a part by itself; see `TakesNoFiles.message`."""
@@ -141,7 +141,7 @@ class AnthropicBatches:
             if error.status == 404 and error.verdict.code == "not_found_error":
                 error.verdict.kind = Kind.NO_MODEL  # the address exists
             raise
-        return jsontext.dump(_json(answer))
+        return jsontext.dump(object_in(answer))
 
     def is_of(self, batch: RemoteBatch, order: Order) -> bool:
         """Return whether a batch has as many requests as an order, or does not say how many."""
@@ -156,7 +156,7 @@ class AnthropicBatches:
                 answer = self._client(key).messages.batches.with_raw_response.list(
                     limit=_A_PAGE, after_id=after
                 )
-            data = _json(answer.http_response)
+            data = object_in(answer.http_response)
             items = [item for item in data.get("data") or () if isinstance(item, dict)]
             page = [batch for batch in map(read_message_batch, items) if batch.id not in seen]
             seen.update(batch.id for batch in page)
@@ -173,7 +173,7 @@ class AnthropicBatches:
         """Return a batch."""
         with self._call("retrieve"):
             answer = self._client(key).messages.batches.with_raw_response.retrieve(batch)
-        return read_message_batch(_json(answer.http_response))
+        return read_message_batch(object_in(answer.http_response))
 
     def cancel(self, batch: str, key: str) -> None:
         """Ask for a batch's end; one that is over is no error."""
@@ -227,7 +227,7 @@ class AnthropicBatches:
         whatever address the batch names as `results_url`, which behind a proxy is another one.
         """
         if not batch.replace("_", "").replace("-", "").isalnum():
-            raise _odd("the batch's id is none")
+            raise odd("the batch's id is none")
         answer = self._patient_client(key).get(
             f"{_BATCHES}/{batch}/results",
             cast_to=httpx2.Response,
@@ -272,21 +272,13 @@ class AnthropicBatches:
         try:
             yield
         except anthropic.APIStatusError as error:
-            raise self._refused(error.response) from None
+            reply = reply_of(error.response)
+            raise ProviderError(reply.status, verdict_of(reply, self._clock.wall())) from None
         except anthropic.APIConnectionError as error:
-            raise _broken(error.__cause__ or error) from None
+            raise broken(error.__cause__ or error) from None
         except (httpx2.HTTPError, httpx2.StreamError, anthropic.AnthropicError) as error:
-            raise _broken(error) from None
+            raise broken(error) from None
         sys.audit(AUDIT, f"after {what}")
-
-    def _refused(self, answer: httpx2.Response) -> ProviderError:
-        lines = b"".join(b"%b: %b\r\n" % line for line in answer.headers.raw)
-        try:
-            body = answer.read()
-        except (httpx2.HTTPError, httpx2.StreamError):
-            body = b""
-        verdict = verdict_of(Reply(answer.status_code, lines, body), self._clock.wall())
-        return ProviderError(answer.status_code, verdict)
 
 
 def _address(base_url: str) -> str:
@@ -327,26 +319,3 @@ def _headers(key: str) -> dict[str, str | anthropic.Omit]:
         if colon and name.strip().lower() != "anthropic-version":
             headers[name.strip()] = ours.get(name.strip().lower(), anthropic.Omit())
     return headers
-
-
-def _broken(error: BaseException) -> ProviderError:
-    if isinstance(error, (CallEndedError, CallTimedOutError)):
-        error = error.failure
-    if not isinstance(error, TransportError):
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        error = TransportError("sdk_error", said, connected=True)
-    return ProviderError(0, classify_failure(error), connected=error.connected)
-
-
-def _odd(message: str) -> ProviderError:
-    return ProviderError(200, Verdict(Kind.TRANSIENT, "malformed", message))
-
-
-def _json(answer: httpx2.Response) -> dict[str, Any]:
-    try:
-        data = jsontext.load(answer.content)
-    except ValueError:
-        raise _odd("HTTP 200 with a body that is not JSON: check api_base") from None
-    if not isinstance(data, dict):
-        raise _odd("HTTP 200 with JSON that is no object")
-    return data

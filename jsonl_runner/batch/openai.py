@@ -13,14 +13,12 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import httpx2
 import openai
 
-from .. import jsontext
-from ..attempts import Kind, Reply, Verdict
 from ..errors import TransportError
-from ..retry import classify, classify_failure
+from ..retry import classify
 from ..transport.sdk import Clients
-from ..transport.sdk_errors import CallEndedError, CallTimedOutError
 from .base import AUDIT, ProviderError, read_batch
 from .downloads import LongLines
+from .sdkanswers import broken, object_in, odd, reply_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -82,9 +80,9 @@ class OpenAIBatches:
             answer = self._filing(key).files.with_raw_response.create(
                 file=(name, stream, "application/jsonl"), purpose=cast("Any", self.profile.purpose)
             )
-        data = _json(answer.http_response)
+        data = object_in(answer.http_response)
         if not isinstance(data.get("id"), str):
-            raise _odd("the answer to an upload names no file")
+            raise odd("the answer to an upload names no file")
         return str(data["id"])
 
     def find_upload(self, name: str, size: int, key: str) -> str | None:
@@ -113,7 +111,7 @@ class OpenAIBatches:
                 input_file_id=order.file,
                 **more,
             )
-        return _batch(_json(answer.http_response))
+        return _batch(object_in(answer.http_response))
 
     def is_of(self, batch: RemoteBatch, order: Order) -> bool:
         """Return whether a batch is made from an order's file; see `BatchProvider.is_of`."""
@@ -143,7 +141,7 @@ class OpenAIBatches:
         """Return a batch."""
         with self._call("retrieve"):
             answer = self._client(key).batches.with_raw_response.retrieve(batch)
-        return _batch(_json(answer.http_response))
+        return _batch(object_in(answer.http_response))
 
     def cancel(self, batch: str, key: str) -> None:
         """Ask for a batch's end."""
@@ -154,7 +152,7 @@ class OpenAIBatches:
         """Return the bytes of a result file."""
         with self._call("size"):
             answer = self._client(key).files.with_raw_response.retrieve(result)
-        size = _json(answer.http_response).get("bytes")
+        size = object_in(answer.http_response).get("bytes")
         return size if isinstance(size, int) else None
 
     def download(self, result: str, stream: IO[bytes], key: str) -> None:
@@ -193,7 +191,7 @@ class OpenAIBatches:
         while True:
             with self._call("list"):
                 answer = page(after).http_response
-            data = _json(answer, lists=True)
+            data = object_in(answer, lists=True)
             found = data.get("data")
             items = [item for item in found or () if isinstance(item, dict)]
             new = [item for item in items if item.get("id") not in seen]
@@ -219,45 +217,12 @@ class OpenAIBatches:
         try:
             yield
         except openai.APIStatusError as error:
-            answer = error.response
-            lines = b"".join(b"%b: %b\r\n" % line for line in answer.headers.raw)
-            try:
-                body = answer.read()
-            except (httpx2.HTTPError, httpx2.StreamError):
-                body = b""
-            reply = Reply(answer.status_code, lines, body)
-            verdict = classify(reply, self._clock.wall())
-            raise ProviderError(answer.status_code, verdict) from None
+            reply = reply_of(error.response)
+            raise ProviderError(reply.status, classify(reply, self._clock.wall())) from None
         except openai.APIConnectionError as error:
-            raise _broken(error.__cause__ or error) from None
+            raise broken(error.__cause__ or error) from None
         except (httpx2.HTTPError, httpx2.StreamError, TransportError) as error:
-            raise _broken(error) from None
-
-
-def _broken(error: BaseException) -> ProviderError:
-    if isinstance(error, (CallEndedError, CallTimedOutError)):
-        error = error.failure
-    if not isinstance(error, TransportError):
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        error = TransportError("sdk_error", said, connected=True)
-    return ProviderError(0, classify_failure(error), connected=error.connected)
-
-
-def _odd(message: str) -> ProviderError:
-    return ProviderError(200, Verdict(Kind.TRANSIENT, "malformed", message))
-
-
-def _json(answer: Any, *, lists: bool = False) -> dict[str, Any]:
-    """Return the object in an answer; a bare list becomes the one page of it."""
-    try:
-        data = jsontext.load(answer.content)
-    except ValueError:
-        raise _odd("HTTP 200 with a body that is not JSON: check api_base") from None
-    if lists and isinstance(data, list):
-        return {"data": data, "has_more": False}
-    if not isinstance(data, dict):
-        raise _odd("HTTP 200 with JSON that is no object")
-    return data
+            raise broken(error) from None
 
 
 def _batch(data: Mapping[str, Any]) -> RemoteBatch:

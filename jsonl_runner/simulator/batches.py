@@ -9,18 +9,14 @@ import orjson
 
 from .batch_lines import Answered, Scan, Worker, answer_line, scan, undone_line
 from .calls import Asked, page, refused
-from .faults import Dice, Markers
+from .faults import Dice
 from .files import EXPIRES_AFTER_S, StoredFile, expiry_s
 from .jobs import Job, Jobs, answered, progress
-from .journal_batches import BatchJournal, CreatedBatch
+from .journal_batches import CreatedBatch
 from .messages import iso
 from .results import Tally, shuffled, write_results
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
-
-    from .files import Files
     from .settings import SimulatorSettings
 
 # Of OpenAI's endpoints the one that is simulated, and its name at Azure.
@@ -48,25 +44,6 @@ class Batch(Job):
 
 class Batches(Jobs[Batch]):
     """The batches of all keys."""
-
-    def __init__(
-        self,
-        files: Files,
-        journal: BatchJournal,
-        markers: Markers,
-        nonce: str,
-        *,
-        now: Callable[[], float],
-        wall: Callable[[float], int],
-        settings: Callable[[], SimulatorSettings],
-        lock: threading.RLock,
-    ) -> None:
-        super().__init__(now, settings, lock)
-        self._files = files
-        self._journal = journal
-        self._markers = markers
-        self._nonce = nonce
-        self._wall = wall
 
     # -- the calls -------------------------------------------------------------------------------
 

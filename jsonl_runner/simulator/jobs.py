@@ -5,6 +5,7 @@ Nothing runs in the background: whoever looks at a batch moves it to where its t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
+    from .faults import Markers
+    from .files import Files
+    from .journal_batches import BatchJournal
     from .settings import SimulatorSettings
 
 # The share of a batch's lines answered in a time of which nobody knows how long it was.
@@ -43,7 +47,7 @@ class Job:
 AJob = TypeVar("AJob", bound=Job)
 
 
-class Jobs(Generic[AJob]):
+class Jobs(ABC, Generic[AJob]):
     """The batches of one provider. Thread-safe: what changes them holds `lock`.
 
     Tests move and break batches by `advance`, `stick` and `vanish`.
@@ -51,10 +55,21 @@ class Jobs(Generic[AJob]):
 
     def __init__(
         self,
+        files: Files,
+        journal: BatchJournal,
+        markers: Markers,
+        nonce: str,
+        *,
         now: Callable[[], float],
+        wall: Callable[[float], int],
         settings: Callable[[], SimulatorSettings],
         lock: threading.RLock,
     ) -> None:
+        self._files = files
+        self._journal = journal
+        self._markers = markers
+        self._nonce = nonce
+        self._wall = wall
         self._now = now
         self._settings = settings
         self.lock = lock
@@ -140,11 +155,13 @@ class Jobs(Generic[AJob]):
 
     # -- what a provider's class says ------------------------------------------------------------
 
+    @abstractmethod
     def _following(self, job: AJob, settings: SimulatorSettings) -> tuple[str, float] | None:
-        raise NotImplementedError
+        """The state that comes next and when; None at the end."""
 
+    @abstractmethod
     def _enter(self, job: AJob, status: str, at_s: float, settings: SimulatorSettings) -> None:
-        raise NotImplementedError
+        """Come into a state, with all that belongs to it."""
 
 
 def progress(job: Job, until_s: float, settings: SimulatorSettings) -> float:

@@ -11,20 +11,17 @@ import orjson
 
 from .batch_lines import Answered, Worker
 from .calls import Asked, Download, refused
-from .faults import Dice, Markers
+from .faults import Dice
 from .jobs import Job, Jobs, answered
-from .journal_batches import BatchJournal, CreatedBatch
+from .journal_batches import CreatedBatch
 from .message_lines import answer_message_line, store_requests, undone_message_line
 from .messages import iso
 from .results import shuffled, write_results
 from .routes import MESSAGE_BATCHES
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
     from pathlib import Path
 
-    from .files import Files
     from .settings import SimulatorSettings
 
 # Seconds after its creation at which a batch's results are gone: 29 days.
@@ -45,25 +42,8 @@ class MessageBatch(Job):
 class MessageBatches(Jobs[MessageBatch]):
     """The batches of all keys."""
 
-    def __init__(
-        self,
-        files: Files,
-        journal: BatchJournal,
-        markers: Markers,
-        nonce: str,
-        *,
-        now: Callable[[], float],
-        wall: Callable[[float], int],
-        settings: Callable[[], SimulatorSettings],
-        lock: threading.RLock,
-    ) -> None:
-        super().__init__(now, settings, lock)
-        self._files = files
-        self._journal = journal
-        self._markers = markers
-        self._nonce = nonce
-        self._wall = wall
-        self._last_number = 0
+    # A number is not given twice, though batches can be deleted.
+    _last_number = 0
 
     # -- the calls -------------------------------------------------------------------------------
 
