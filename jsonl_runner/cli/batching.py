@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import ConfigError, JsonlRunnerError
-from .calling import config_of, model_of
-from .options import PATH, config_options, console_options, json_option, say
+from .calling import config_of, model_of, request_options
+from .options import PATH, bad_rows_option, config_options, console_options, json_option, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,13 +67,7 @@ def provider_options(command: _Command, *, several_models: bool = False) -> _Com
 def sending_options(command: _Command) -> _Command:
     """Add the options that say how rows are sent."""
     for option in (
-        click.option(
-            "--bad-rows",
-            type=click.Choice(["fail", "skip"]),
-            default="fail",
-            show_default=True,
-            help="Rows that cannot be used: stop before anything is paid, or leave them out.",
-        ),
+        bad_rows_option,
         click.option(
             "--max-cost",
             type=click.FloatRange(min=0),
@@ -91,15 +85,7 @@ def sending_options(command: _Command) -> _Command:
         ),
         click.option("--max-requests", type=click.IntRange(min=1), help="Rows in a part."),
         click.option("--completion-window", metavar="24h", help="How long a batch may take."),
-        click.option(
-            "--param",
-            "params",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="Any other request parameter; the value is JSON or a text. May be repeated.",
-        ),
-        click.option("--max-tokens", type=int, help="Longest answer, in tokens."),
-        click.option("--temperature", type=float, help="Sampling temperature."),
+        request_options,
     ):
         command = option(command)
     return command

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from .options import console, load_config, place_of, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from ..config import Config
@@ -28,21 +28,46 @@ _SIMULATED_MODEL = "simulated-"
 _SIMULATED_LATENCY_S = 0.05
 
 
+def params_of(texts: Iterable[str]) -> dict[str, Any]:
+    """Return what `--param NAME=VALUE` gave as request parameters."""
+    from ..config import parse_value  # noqa: PLC0415  # --help need not wait for it
+
+    params = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
+        params[name] = parse_value(value)
+    return params
+
+
+param_option = click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other request parameter; the value is JSON or a text. May be repeated.",
+)
+
+
+def request_options(command: _Command) -> _Command:
+    """Add the options that say what a request asks for."""
+    for option in (
+        param_option,
+        click.option("--max-tokens", type=int, help="Longest answer, in tokens."),
+        click.option("--temperature", type=float, help="Sampling temperature."),
+    ):
+        command = option(command)
+    return command
+
+
 def call_options(command: _Command) -> _Command:
     """Add the options that say how calls are made; collected by `config_of`."""
     for option in (
         click.option("--timeout", type=float, help="Seconds for one call.  [default: 300]"),
         click.option("--max-retries", type=int, help="Tries after the first.  [default: 5]"),
         click.option("--threads", type=int, help="Calls at the same time.  [default: keys x 16]"),
-        click.option(
-            "--param",
-            "params",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="Any other request parameter; the value is JSON or a text. May be repeated.",
-        ),
-        click.option("--max-tokens", type=int, help="Longest answer, in tokens."),
-        click.option("--temperature", type=float, help="Sampling temperature."),
+        request_options,
     ):
         command = option(command)
     return command
@@ -117,8 +142,6 @@ def model_of(config: Config) -> str:
 
 
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:
-    from ..config import parse_value  # noqa: PLC0415  # --help need not wait for it
-
     names = ("model", "api_base", "proxy", "transport", "threads", "max_retries", "timeout")
     overrides = {name: options[name] for name in names}
     for name in ("cache", "max_cost", "max_tokens_total"):
@@ -127,12 +150,7 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
         from ..settings.price import from_option  # noqa: PLC0415
 
         overrides["prices"] = from_option(options["price"])
-    params: dict[str, Any] = {}
-    for text in options["params"]:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
-        params[name] = parse_value(value)
+    params = params_of(options["params"])
     for name in ("temperature", "max_tokens"):
         if options[name] is not None:
             params[name] = options[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +17,13 @@ from .options import (
     json_option,
     print_json,
     say,
+    unescaped,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..texts import FilesSummary
-
-_ESCAPE = re.compile(r"\\([ntr\\])")
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-
-
-def _unescaped(text: str | None) -> str | None:
-    r"""Return a text with `\n` and the like as what they stand for."""
-    return None if text is None else _ESCAPE.sub(lambda match: _ESCAPED[match[1]], text)
 
 
 @click.command(short_help="Do every text file of a folder.")
@@ -106,8 +98,8 @@ def files(input_dir: Path, output_dir: Path, **options: Any) -> int:
         suffix=options["suffix"],
         file_count=options["file_count"],
         split_tokens=options["split_tokens"],
-        split_at=_unescaped(options["split_at"]) or "",
-        join=_unescaped(options["join"]),
+        split_at=unescaped(options["split_at"]),
+        join=None if options["join"] is None else unescaped(options["join"]),
         quiet=console.quiet,
     )
     job.check()

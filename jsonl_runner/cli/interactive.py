@@ -23,7 +23,7 @@ from ..errors import (
     RunStoppedError,
 )
 from ..terminal import harmless
-from .calling import config_of, model_of, simulate_option
+from .calling import config_of, model_of, param_option, simulate_option
 from .options import config_options, console, console_options, place_of, say
 from .typing_in import typed
 
@@ -48,13 +48,7 @@ _PATIENCE_S, _MORE_PATIENCE_S, _THINKING_S = 4.0, 30.0, 10.0
 @click.option("--system", default="", metavar="TEXT", help="System message.")
 @click.option("--temperature", type=float, help="Sampling temperature.")
 @click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Any other request parameter; the value is JSON or a text. May be repeated.",
-)
+@param_option
 @click.option(
     "--cache/--no-cache",
     default=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -110,6 +111,15 @@ bad_rows_option = click.option(
     show_default=True,
     help="Rows that cannot be used: stop before anything is paid, or leave them out.",
 )
+
+
+_ESCAPE = re.compile(r"\\([ntr\\])")
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
+def unescaped(text: str) -> str:
+    r"""Return a text with `\n` and the like as what they stand for."""
+    return _ESCAPE.sub(lambda match: _ESCAPED[match[1]], text)
 
 
 def load_config(config_path: Path | None, overrides: Mapping[str, Any]) -> Config:

@@ -10,6 +10,7 @@ import click
 
 from ..errors import EXIT_USAGE
 from ..terminal import harmless
+from .calling import params_of
 from .options import (
     PATH,
     bad_rows_option,
@@ -116,24 +117,12 @@ def _profile_of(options: dict[str, Any], api_base: str) -> Profile:
     return profile
 
 
-def _params_of(texts: Iterable[str]) -> dict[str, Any]:
-    from ..config import parse_value  # noqa: PLC0415
-
-    params = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
-        params[name] = parse_value(value)
-    return params
-
-
 def _write(data: Path | None, output: Path, options: dict[str, Any]) -> int:
     from ..batch.requestfiles import write_requests  # noqa: PLC0415
     from ..batch.requests import RequestMaker, Splitter  # noqa: PLC0415
     from ..prompts import Composer  # noqa: PLC0415
 
-    overrides = {"model": options["model"], "params": _params_of(options["params"])}
+    overrides = {"model": options["model"], "params": params_of(options["params"])}
     config = load_config(options["config_path"], overrides)
     profile = _profile_of(options, config.api_base)
     if profile.dialect == "anthropic" and not config.model.startswith("claude"):

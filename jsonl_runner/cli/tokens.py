@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -11,13 +10,12 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from ..errors import InputError
-from .options import PATH, Suggesting, console_options, json_option, print_json, say
+from .options import PATH, Suggesting, console_options, json_option, print_json, say, unescaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _STDIN = Path("-")
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 
 _model_option = click.option(
     "--model",
@@ -103,7 +101,7 @@ def split(file: Path, limit: int, signal: str, instruction: str, model: str | No
 
     from ..tokens import num_tokens_from_string, read_text, split_string_by_tokens  # noqa: PLC0415
 
-    signal = re.sub(r"\\([nrt\\])", lambda found: _ESCAPES[found[1]], signal)
+    signal = unescaped(signal)
     if not signal:
         raise click.BadParameter("give the text to cut at", param_hint="--at")
     encoding = _encoding_of(model)
