@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from support import FakeClock, Stage, expected, read_ledger, row, write_rows
@@ -16,6 +16,7 @@ from jsonl_runner.batch.openai import OpenAIBatches
 from jsonl_runner.batch.plan import Wishes
 from jsonl_runner.batch.profiles import OPENAI
 from jsonl_runner.clock import Stop
+from jsonl_runner.config import DEFAULT_MODEL
 from jsonl_runner.simulator import Simulator, SimulatorSettings
 from jsonl_runner.transport.base import TransportSettings
 
@@ -32,6 +33,9 @@ class Bench:
 
     `notes` and `over` hold what was told, of all batches that were opened.
     """
+
+    #: The model that rows are sent to.
+    model: ClassVar[str] = DEFAULT_MODEL
 
     stage: Stage
     clock: FakeClock
@@ -52,20 +56,27 @@ class Bench:
         write_rows(self.stage.data, rows)
         return rows
 
+    def limits(self) -> TransportSettings:
+        """Return what leads to the simulator, without long waits."""
+        return TransportSettings(
+            self.simulator.base_url, timeout_s=10, connect_timeout_s=5, body_timeout_s=10
+        )
+
+    def provider(self, stop: Stop) -> Any:
+        """Return whose batches they are."""
+        return OpenAIBatches(self.limits(), OPENAI, self.clock, stop)
+
     @contextlib.contextmanager
     def open(
         self, *, pace: Pace | None = None, stop: Stop | None = None, **more: Any
     ) -> Iterator[Batches]:
         """Open the batches of the stage's ledger."""
         stop = stop or Stop()
-        limits = TransportSettings(
-            self.simulator.base_url, timeout_s=10, connect_timeout_s=5, body_timeout_s=10
-        )
         watched = Watched(note=self.notes.append, over=self.over.append)
         time = Time(self.clock, stop, pace or Pace())
-        config = self.stage.config(**more.pop("config", {}))
+        config = self.stage.config(**{"model": self.model, **more.pop("config", {})})
         with (
-            contextlib.closing(OpenAIBatches(limits, OPENAI, self.clock, stop)) as provider,
+            contextlib.closing(self.provider(stop)) as provider,
             Batches(config, self.stage.output, provider, time, watched=watched, **more) as found,
         ):
             yield found

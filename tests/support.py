@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from jsonl_runner.runner import Job, run
 from jsonl_runner.simulator import Simulator, answer_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from jsonl_runner.clock import Clock
@@ -81,6 +82,22 @@ def expected(item: Mapping[str, Any], model: str = "gpt-4.1-mini") -> str:
         {"role": "user", "content": item["input"]},
     ]
     return answer_text({"model": model, "messages": messages})
+
+
+def told(question: str, system: str | None = None, model: str = "gpt-4.1-mini") -> str:
+    """Return what the simulator answers to a question."""
+    messages = [{"role": "user", "content": question}]
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
+    return answer_text({"model": model, "messages": messages})
+
+
+def until(reached: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for something that another thread or process does."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
 
 
 def read_ledger(path: Path) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ import sys
 import tracemalloc
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anthropic
 import pytest
@@ -22,9 +22,7 @@ from support import KEYS, Stage, read_calls, read_ledger
 from jsonl_runner.batch.anthropic import AnthropicBatches
 from jsonl_runner.batch.anthropicwire import body_of, measure
 from jsonl_runner.batch.base import Order, ProviderError
-from jsonl_runner.batch.desk import Pace, Time, Watched
 from jsonl_runner.batch.fileless import REFUTED, UNSURE
-from jsonl_runner.batch.job import Batches
 from jsonl_runner.batch.plan import Wishes
 from jsonl_runner.batch.profiles import ANTHROPIC
 from jsonl_runner.batch.providers import provider_of
@@ -33,10 +31,6 @@ from jsonl_runner.batch.tidy import cancel, clean, to_clean
 from jsonl_runner.clock import Stop, SystemClock
 from jsonl_runner.errors import ConfigError, NoUsableKeyError, RunStoppedError
 from jsonl_runner.simulator import Simulator, SimulatorSettings, answer_text
-from jsonl_runner.transport.base import TransportSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["plain_bench"]
 
@@ -48,22 +42,10 @@ MODEL = "claude-haiku-4-5"
 class AnthropicBench(Bench):
     """A bench with Anthropic's batches."""
 
-    @contextlib.contextmanager
-    def open(
-        self, *, pace: Pace | None = None, stop: Stop | None = None, **more: Any
-    ) -> Iterator[Batches]:
-        stop = stop or Stop()
-        limits = TransportSettings(
-            self.simulator.base_url, timeout_s=10, connect_timeout_s=5, body_timeout_s=10
-        )
-        watched = Watched(note=self.notes.append, over=self.over.append)
-        time = Time(self.clock, stop, pace or Pace())
-        config = self.stage.config(model=MODEL, **more.pop("config", {}))
-        with (
-            contextlib.closing(AnthropicBatches(limits, ANTHROPIC, self.clock, stop)) as provider,
-            Batches(config, self.stage.output, provider, time, watched=watched, **more) as found,
-        ):
-            yield found
+    model = MODEL
+
+    def provider(self, stop: Stop) -> Any:
+        return AnthropicBatches(self.limits(), ANTHROPIC, self.clock, stop)
 
     def submit(self, size: int | None = None, **more: Any) -> None:
         """Plan and send what there is, and leave."""

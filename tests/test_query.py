@@ -13,37 +13,21 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import KEYS, Stage, read_ledger
+from support import KEYS, Stage, read_ledger, told, until
 
 from jsonl_runner.answerformat import response_format
 from jsonl_runner.cli.printing import Output, Printing
 from jsonl_runner.errors import ConfigError
 from jsonl_runner.progress import Silent
 from jsonl_runner.records import Outcome, Record
-from jsonl_runner.simulator import SimulatorSettings, answer_text
+from jsonl_runner.simulator import SimulatorSettings
 from jsonl_runner.terminal import harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 JAPAN = "What is the capital of Japan?"
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and terminals are POSIX")
-
-
-def told(question: str, system: str | None = None, model: str = "gpt-4.1-mini") -> str:
-    """Return what the simulator answers."""
-    messages = [{"role": "user", "content": question}]
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
-    return answer_text({"model": model, "messages": messages})
-
-
-def until(reached: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 class Queries:

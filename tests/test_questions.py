@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from support import read_calls, read_ledger
+from support import read_calls, read_ledger, told, until
 
 from jsonl_runner import InputError, LedgerError, NoUsableKeyError, RunStoppedError
 from jsonl_runner.clock import Stop
@@ -33,11 +33,11 @@ from jsonl_runner.questions import (
 from jsonl_runner.reader import MAX_ROW_BYTES
 from jsonl_runner.records import Record
 from jsonl_runner.session import Session
-from jsonl_runner.simulator import SimulatorSettings, answer_text
+from jsonl_runner.simulator import SimulatorSettings
 from jsonl_runner.status import status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
@@ -45,21 +45,6 @@ if TYPE_CHECKING:
 
     from jsonl_runner.records import Outcome
     from jsonl_runner.summary import RunSummary
-
-
-def told(question: str, system: str | None = None, model: str = "gpt-4.1-mini") -> str:
-    """Return what the simulator answers."""
-    messages = [{"role": "user", "content": question}]
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
-    return answer_text({"model": model, "messages": messages})
-
-
-def until(reached: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def records(count: int, first: str = "question 0") -> Iterator[Record]:
