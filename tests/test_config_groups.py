@@ -26,7 +26,7 @@ from jsonl_runner.settings.table import TABLE
 if TYPE_CHECKING:
     from support import FakeClock, Stage
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[1] / "docs" / "guide" / "settings.md").read_text(encoding="utf-8")
 #: As people have it from other tools.
 COMMON = """\
 openai:
@@ -335,7 +335,7 @@ def test_yaml_in_the_current_folder_is_taken(name: str) -> None:
 
 def test_the_readmes_table_is_the_code() -> None:
     """Names, names in groups, defaults and words are the same, in the same order."""
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*) \| (.*) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*) \| (.*) \|$", GUIDE, re.MULTILINE)
     rows = [row for row in rows if row[0] in SETTINGS]
     assert [row[0] for row in rows] == list(SETTINGS)
     for setting, (name, grouped, default, words) in zip(TABLE, rows, strict=True):
@@ -353,8 +353,8 @@ def test_the_readmes_table_is_the_code() -> None:
 
 
 def test_the_readmes_example_loads(tmp_path: Path) -> None:
-    """The YAML that the README shows is right."""
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    """The YAML that the guide shows is right."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
     config = load(write(tmp_path / "c.yaml", text), None, {"OPENAI_API_KEY": KEYS[0]})
     assert (config.threads, config.cache, config.stall_timeout) == (32, True, 600)
 

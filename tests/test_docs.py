@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "docs" / "guide").glob("*.md"))
+}
 BLOCK = re.compile(r"(?:<!-- command: (\w+) -->\n)?```(\w+)\n(.*?)\n```", re.DOTALL)
 
 
-def blocks(language: str) -> list[str]:
-    """Return the README's blocks in a language, but for the two that set everything up."""
-    return [text for name, kind, text in BLOCK.findall(README) if kind == language and not name]
+def blocks(language: str, page: str = README) -> list[str]:
+    """Return a page's blocks in a language, but for the two that set everything up."""
+    return [text for name, kind, text in BLOCK.findall(page) if kind == language and not name]
 
 
 @pytest.fixture
@@ -100,6 +104,31 @@ def test_every_block_of_the_readme_runs(
     run_the_practice(serve, practise, folder, environment)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the guide's blocks are for a POSIX shell")
+@pytest.mark.parametrize("page", GUIDE)
+def test_every_block_of_the_guide_runs(
+    page: str, folder: Path, environment: dict[str, str], simulator: Simulator
+) -> None:
+    """Shell and Python blocks of each page run in its order, for somebody who has read the README."""
+    shutil.copy(folder / "config.json.example", folder / "config.json")
+    use_simulator(folder, simulator)
+    shell("jsonl-runner run data.jsonl output.jsonl", folder, environment)
+    found = [(kind, text) for _, kind, text in BLOCK.findall(GUIDE[page])]
+    assert any(kind in {"sh", "python"} for kind, _ in found)
+    for kind, text in found:
+        if kind == "sh":
+            shell(text, folder, environment)
+        elif kind == "python":
+            execute([sys.executable, "-c", text], folder, environment)
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    """A link to a file of this project names one that is there."""
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
 def run_the_practice(serve: str, practise: str, folder: Path, environment: dict[str, str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -139,10 +168,10 @@ def test_the_example_configuration_equals_the_defaults() -> None:
     assert load(None, example, {}) == defaults
 
 
-def test_every_setting_stands_in_the_readme() -> None:
+def test_every_setting_stands_in_the_guide() -> None:
     """The table of settings is complete."""
     for name in SETTINGS:
-        assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in GUIDE["settings"]
 
 
 def commands(
@@ -157,8 +186,9 @@ def commands(
 
 @pytest.mark.parametrize(("name", "command"), list(commands(cli)), ids=str)
 def test_every_command_is_documented(name: str, command: click.Command) -> None:
-    """A command stands in the README, has an example in its help, and every option has words."""
-    assert f"jsonl-runner {name}" in README or f"`{name}`" in README
+    """A command stands in the documents, has an example in its help, its options have words."""
+    pages = (README, *GUIDE.values())
+    assert any(f"jsonl-runner {name}" in page or f"`{name}`" in page for page in pages)
     assert f"jsonl-runner {name}" in (command.help or "")
     for param in command.params:
         if isinstance(param, click.Option):

@@ -1,7 +1,7 @@
 """Every setting in one table: its names, its words, and what its value must be.
 
 `config` takes names and checks from here, `jsonl-runner config init` and `config show` their words,
-and a test holds the README's table to it.
+and a test holds the guide's table to it.
 """
 
 from __future__ import annotations
