@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
+from .schemas import check_of_format
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,15 @@ def response_format(file: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, or is neither.
     """
-    schema = _read(file)
+    found = _whole(_read(file), file)
+    try:
+        check_of_format(found)
+    except ValueError as error:
+        raise ConfigError(f"{file}: this is no JSON schema that can be used: {error}") from None
+    return found
+
+
+def _whole(schema: dict[str, Any], file: Path) -> dict[str, Any]:
     kind = schema.get("type")
     if kind not in _KINDS:
         named = {"name": _name(schema.get("title"), file), "schema": schema, "strict": True}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from . import jsontext
+from .schemas import check_of_format
 
 #: Characters of a row that are shown in a message.
 _SHOWN = 60
@@ -241,6 +242,11 @@ def check_params(params: object) -> None:
         raise ValueError("cannot hold n above 1: it would pay for answers the ledger cannot hold")
     if "messages" in params:
         raise ValueError("cannot hold messages: they have a field of their own in the row")
+    if "response_format" in params:
+        try:
+            check_of_format(params["response_format"])
+        except ValueError as error:
+            raise ValueError(f"has a response_format that cannot be used: {error}") from None
 
 
 def _nearby_fields(row: dict[str, Any]) -> str:

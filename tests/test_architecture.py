@@ -32,7 +32,7 @@ FLOORS = [
     {
         "limits",
         "buckets",
-        "records",
+        "schemas",
         "appendfile",
         "lines",
         "atomic",
@@ -45,9 +45,8 @@ FLOORS = [
         "events",
         "eventlog",
         "statefile",
-        "answerformat",
     },
-    {"pricefile"},
+    {"pricefile", "records", "answerformat"},
     {
         "settings",
         "prompts",

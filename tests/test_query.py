@@ -525,6 +525,8 @@ def test_a_whole_response_format_is_sent_as_it_stands(
         (b"\xff\xfe", "no UTF-8 text"),
         (b"[" * 100_000, "cannot be read"),
         (b'{"type": "json_schema", "schema": {}}', '"json_schema" holds no object with'),
+        (b'{"properties": {"a": {"type": "word"}}}', "format.json: .* at /properties/a/type"),
+        (b'{"$ref": "https://example.com/other.json"}', "nothing is fetched"),
     ],
 )
 def test_a_response_format_that_is_none(tmp_path: Path, content: bytes, said: str) -> None:
