@@ -14,7 +14,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .clock import Clock, SystemClock
-from .engines.local import TICK_S, LocalEngine
+from .engines.base import TICK_S
+from .engines.local import LocalEngine
 from .errors import (
     ConfigError,
     InputError,

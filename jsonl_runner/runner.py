@@ -14,7 +14,8 @@ from .batch.manifest import waiting_rows
 from .calllog import CallLog, SeenInput, fingerprints, last_input, path_for
 from .choice import Choice, left_rows
 from .clock import Clock, Stop, SystemClock
-from .engines.local import TICK_S, LocalEngine
+from .engines.base import TICK_S
+from .engines.local import LocalEngine
 from .errors import (
     InputError,
     JsonlRunnerError,

@@ -7,6 +7,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from .base import TICK_S
+
 try:
     import resource
 except ImportError:  # Windows has no such limits
@@ -34,8 +36,6 @@ _THREADS_A_SPARE_ROW = 8
 _OTHER_FILES = 64
 #: Files of one thread: its connection, and two events that libcurl waits with.
 _FILES_PER_THREAD = 3
-#: Seconds between two looks at the clock while no Outcome comes.
-TICK_S = 0.1
 #: Outcomes taken from the queue at once; a group is one write.
 _MAX_GROUP = 1024
 #: Seconds to wait, after an abort, for calls to notice that their sockets are shut.
@@ -109,15 +109,17 @@ class LocalEngine:
         """Whether no row is in flight."""
         return self._taken == self._returned
 
+    @property
+    def window(self) -> int:
+        """How many rows may be taken and not settled at the same time."""
+        return self._threads + self._spare(self._threads)
+
+    @staticmethod
+    def _spare(threads: int) -> int:
+        return threads // _THREADS_A_SPARE_ROW if threads > _MANY_THREADS else 0
+
     def outcomes(self, records: Iterator[Record]) -> Generator[list[Outcome]]:
-        """Yield Outcomes in groups as they come; an empty group is a tick of the clock.
-
-        When the consumer asks for the next group, the last one counts as settled.
-
-        Raises:
-            BaseException: whatever reading a Record or the worker itself raised; what was in
-                flight is yielded first.
-        """
+        """Yield Outcomes in groups as they come; see `Engine`."""
         running = self._start(records)
         failure: BaseException | None = None
         interval = sys.getswitchinterval()
@@ -125,8 +127,7 @@ class LocalEngine:
             sys.setswitchinterval(max(interval, _SWITCH_INTERVAL_S, running / _LOOKS_PER_S))
         try:
             self._gate.set()
-            spare = running // _THREADS_A_SPARE_ROW if running > _MANY_THREADS else 0
-            for _ in range(running + spare):
+            for _ in range(running + self._spare(running)):
                 self._room.put(True)
             while running and not self._over():
                 group, ended, error = self._collect(TICK_S)
