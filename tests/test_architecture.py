@@ -28,6 +28,8 @@ FLOORS = [
         "snapshot",
         "terminal",
         "budget",
+        "refusals",
+        "repeats",
     },
     {
         "limits",
@@ -46,7 +48,7 @@ FLOORS = [
         "eventlog",
         "statefile",
     },
-    {"pricefile", "records", "answerformat"},
+    {"pricefile", "records", "answerformat", "quality"},
     {
         "settings",
         "prompts",
