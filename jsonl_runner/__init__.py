@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         request_openai_api,
     )
     from .config import Config
+    from .dataset import Dataset
     from .errors import (
         BadRowsError,
         ConfigError,
@@ -52,6 +53,7 @@ __all__ = [
     "CallFailedError",
     "Config",
     "ConfigError",
+    "Dataset",
     "Gpt4",
     "Gpt35Turbo",
     "Gpt35Turbo0613",
@@ -80,6 +82,7 @@ __all__ = [
 
 _HOMES = {
     "Config": "config",
+    "Dataset": "dataset",
     "MergeSummary": "merge",
     "RunSummary": "summary",
     "ParallelToolkit": "toolkit",

@@ -15,8 +15,7 @@ from .atomic import replacing
 from .errors import InputError
 from .indexes import IndexMap
 from .locking import locked
-from .reader import MAX_ROW_BYTES
-from .records import Outcome, Record
+from .records import MAX_ROW_BYTES, Outcome, Record
 from .runner import Job, check_paths, run
 
 if TYPE_CHECKING:

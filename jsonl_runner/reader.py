@@ -12,20 +12,20 @@ import re
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from .errors import InputError
+from .dataset import dataset_of
 from .indexes import IndexSet, place_of, places_of, places_of_integers
-from .records import BadRow, parse_row, plain_rows, to_record
+from .records import MAX_ROW_BYTES, BadRow, parse_row, plain_rows, to_record
+from .sources.stream import bad_rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
+    from .dataset import Data
     from .indexes import Place
     from .records import Record
 
-#: Bytes. A longer line is a bad row: no provider takes a request body of this size, and a file
-#: that is not JSONL at all (one endless line) must not fill the memory.
-MAX_ROW_BYTES = 16 * 1024 * 1024
+    _BadRowOf = Callable[[int, str], BadRow]
+
 #: Bytes read at once by a GroupReader, and when what is left of too long a line is passed over.
 _BLOCK = 256 * 1024
 
@@ -43,11 +43,11 @@ def new_digest() -> hashlib._Hash:
 
 
 def _row_of(
-    line: bytes | None, number: int, name: str, max_row_bytes: int
+    line: bytes | None, number: int, bad_row: _BadRowOf, max_row_bytes: int
 ) -> dict[str, Any] | BadRow | None:
     """Return what stands in a line (None: one that is too long); None for nothing at all."""
     if line is None:
-        return BadRow(name, number, f"the line is longer than {max_row_bytes / 2**20:g} MiB")
+        return bad_row(number, f"the line is longer than {max_row_bytes / 2**20:g} MiB")
     content = line.strip(b" \t\r\n")
     if number == 1:
         content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t")
@@ -56,11 +56,11 @@ def _row_of(
     try:
         return parse_row(content)
     except ValueError as error:
-        return BadRow(name, number, str(error))
+        return bad_row(number, str(error))
 
 
-def _twice(row: dict[str, Any], number: int, name: str) -> BadRow:
-    return BadRow(name, number, f"index {str(row['index'])!r} stands in an earlier line already")
+def _twice(row: dict[str, Any], number: int, bad_row: _BadRowOf) -> BadRow:
+    return bad_row(number, f"index {str(row['index'])!r} stands in an earlier line already")
 
 
 class RowReader:
@@ -74,7 +74,7 @@ class RowReader:
 
     def __init__(self, stream: IO[bytes], name: str, *, max_row_bytes: int = MAX_ROW_BYTES) -> None:
         self._stream = stream
-        self._name = name
+        self._bad_row = bad_rows_of(stream, name)
         self._max = max_row_bytes
         self._seen = IndexSet()
         #: Number of the line read last, from 1.
@@ -83,11 +83,11 @@ class RowReader:
     def rows(self) -> Iterator[dict[str, Any] | BadRow]:
         """Yield each row as its JSON object, or as a BadRow; no line is read ahead of it."""
         for line in self._lines():
-            row = _row_of(line, self.line, self._name, self._max)
+            row = _row_of(line, self.line, self._bad_row, self._max)
             if row is None:
                 continue
             if isinstance(row, dict) and not self._seen.add(row["index"]):
-                row = _twice(row, self.line, self._name)
+                row = _twice(row, self.line, self._bad_row)
             yield row
 
     def records(self) -> Iterator[Record | BadRow]:
@@ -171,7 +171,7 @@ class GroupReader:
         known: int = 0,
     ) -> None:
         self._stream = stream
-        self._name = name
+        self._bad_row = bad_rows_of(stream, name)
         self._max = max_row_bytes
         self._known = known
         self._grew = not known or known < _size_of(stream)
@@ -229,7 +229,7 @@ class GroupReader:
         twice = self._seen.put_all(places)
         if twice:
             for k in twice:
-                group.bad.append(_twice(rows[k], group.lines_before + k + 1, self._name))
+                group.bad.append(_twice(rows[k], group.lines_before + k + 1, self._bad_row))
             numbers = sorted(set(numbers).difference(twice))
             rows, places = [rows[k] for k in numbers], [places[k] for k in numbers]
         group.rows, group.places, group.numbers = rows, places, numbers
@@ -242,7 +242,7 @@ class GroupReader:
         for number, line in enumerate(group.lines):
             too_long = line is not None and len(line) > self._max + 1
             where = group.lines_before + number + 1
-            row = _row_of(None if too_long else line, where, self._name, self._max)
+            row = _row_of(None if too_long else line, where, self._bad_row, self._max)
             if isinstance(row, dict):
                 place = place_of(row["index"])
                 if self._seen.put(place):
@@ -250,7 +250,7 @@ class GroupReader:
                     places.append(place)
                     numbers.append(number)
                     continue
-                row = _twice(row, where, self._name)
+                row = _twice(row, where, self._bad_row)
             if row is not None:
                 group.bad.append(row)
         group.rows, group.places, group.numbers = rows, places, numbers
@@ -300,27 +300,10 @@ def digest_of(stream: IO[bytes], size: int) -> str | None:
     return None if left else digest.hexdigest()
 
 
-def open_input(path: Path) -> IO[bytes]:
-    """Open an input file for reading.
+def open_input(data: Data) -> IO[bytes]:
+    """Open an input for reading, as a stream of JSONL; see `Dataset.open`.
 
     Raises:
-        InputError: it is missing, a directory, empty or not readable.
+        InputError: it is missing, empty or not readable.
     """
-    try:
-        if path.is_dir():
-            raise InputError(f"{path}: this is a directory; give the JSONL file in it")
-        stream = path.open("rb")
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; check the path") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    beginning = stream.peek(64)
-    if beginning[:1] == b"[" and beginning[1:].lstrip()[:1] in (b"{", b""):
-        stream.close()
-        raise InputError(
-            f"{path}: this is a JSON array, not JSONL; write one object a line (jq -c '.[]' {path})"
-        )
-    if not beginning:
-        stream.close()
-        raise InputError(f"{path}: the file is empty; it needs one JSON object a line")
-    return stream
+    return dataset_of(data).open()

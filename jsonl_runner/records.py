@@ -17,8 +17,13 @@ from .schemas import check_of_format
 #: Characters of a row that are shown in a message.
 _SHOWN = 60
 
+#: Bytes. A longer row is a bad one: no provider takes a request body of this size, and a file that
+#: is not what it seems (one endless line, a quote nobody closes) must not fill the memory.
+MAX_ROW_BYTES = 16 * 1024 * 1024
 #: Levels of lists and objects in a row; orjson writes 254, and nobody means more.
 MAX_DEPTH = 200
+#: What a line begins with that stands for a row that could not be made; the reason follows.
+_REASON = b"\0no row: "
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 #: The fields with a meaning of ours; all others are kept for merge.
@@ -49,13 +54,23 @@ class Record:
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be used, and why."""
+    """A row that cannot be used, and why.
+
+    Attributes:
+        file: what messages call its file.
+        line: its line there, from 1; where the file has none, its number among the rows.
+        reason: why.
+        unit: what is counted where that is not lines: `row`, `item`.
+    """
 
     file: str
     line: int
     reason: str
+    unit: str = ""
 
     def __str__(self) -> str:
+        if self.unit:
+            return f"{self.file}: {self.unit} {self.line}: {self.reason}"
         return f"{self.file}:{self.line}: {self.reason}"
 
 
@@ -119,22 +134,52 @@ def fingerprint_number(text: str) -> int:
         return 0
 
 
+def reason_line(reason: str) -> bytes:
+    """Return the line that stands for a row that could not be made; `parse_row` tells the reason.
+
+    It is no JSON, whatever the reason.
+    """
+    return _REASON + " ".join(reason.split("\n")).encode("utf-8", "replace") + b"\n"
+
+
+def load_object(line: bytes) -> dict[str, Any]:
+    """Return a line's JSON object, whatever is in it.
+
+    Raises:
+        ValueError: there is none; the message says why.
+    """
+    try:
+        # orjson would make a float of a whole number above 64 bits, and change it.
+        row = json.loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
+    except ValueError as error:
+        if line.startswith(_REASON):
+            raise ValueError(line[len(_REASON) :].decode("utf-8", "replace")) from None
+        shown = line[:_SHOWN].decode("utf-8", "replace")
+        raise ValueError(f"not JSON ({error}): {shown}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"not a JSON object but {kind_of(row)}")
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+        check_depth(row)
+    return row
+
+
+def check_depth(row: dict[str, Any]) -> None:
+    """Check that a row is not nested too deep.
+
+    Raises:
+        ValueError: it is.
+    """
+    if _depth(row) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+
+
 def parse_row(line: bytes) -> dict[str, Any]:
     """Return a line's JSON object with `index` as its string.
 
     Raises:
         ValueError: the row cannot be used; the message says why.
     """
-    try:
-        # orjson would make a float of a whole number above 64 bits, and change it.
-        row = json.loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
-    except ValueError as error:
-        shown = line[:_SHOWN].decode("utf-8", "replace")
-        raise ValueError(f"not JSON ({error}): {shown}") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"not a JSON object but {_kind(row)}")
-    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(row) > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    row = load_object(line)
     _check_index(row)
     messages, params = row.get("messages"), row.get("params")
     if messages is not None:
@@ -182,13 +227,13 @@ def _check_texts(row: dict[str, Any], *, has_messages: bool) -> None:
     instruction, text = row.get("instruction"), row.get("input")
     if not isinstance(instruction, str):
         if instruction is not None:
-            raise ValueError(f'"instruction" must be a text, not {_kind(instruction)}')
+            raise ValueError(f'"instruction" must be a text, not {kind_of(instruction)}')
         if not has_messages:
             raise ValueError('it has no "instruction"' + _nearby_fields(row))
     elif not instruction.strip() and not has_messages and not text:
         raise ValueError('"instruction" is empty and there is no "input"')
     if text is not None and not isinstance(text, str):
-        raise ValueError(f'"input" must be a text, not {_kind(text)}')
+        raise ValueError(f'"input" must be a text, not {kind_of(text)}')
 
 
 def _depth(value: object) -> int:
@@ -212,15 +257,18 @@ def _check_index(row: dict[str, Any]) -> None:
         row["index"] = str(index)
     elif not isinstance(index, str):
         if index is None:
-            raise ValueError('it has no "index" (a string or an integer that names the row)')
-        raise ValueError(f'"index" must be a string or an integer, not {_kind(index)}')
+            raise ValueError(
+                'it has no "index" (a string or an integer that names the row): --index-field NAME '
+                "takes another field, --auto-index line or content makes one"
+            )
+        raise ValueError(f'"index" must be a string or an integer, not {kind_of(index)}')
     elif not index:
         raise ValueError('"index" is empty')
 
 
 def _check_messages(messages: object) -> None:
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f'"messages" must be {_ROLES_HINT}, not {_kind(messages)}')
+        raise ValueError(f'"messages" must be {_ROLES_HINT}, not {kind_of(messages)}')
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise ValueError(f'"messages"[{number}] has no "role": it must be {_ROLES_HINT}')
@@ -233,11 +281,11 @@ def check_params(params: object) -> None:
         ValueError: they cannot be used; the message goes behind their name.
     """
     if not isinstance(params, dict):
-        raise ValueError(f"must be an object, not {_kind(params)}")
+        raise ValueError(f"must be an object, not {kind_of(params)}")
     if params.get("stream"):
         raise ValueError("cannot hold stream: the ledger takes whole answers")
     if not isinstance(params.get("model", ""), str):
-        raise ValueError(f"cannot hold a model that is {_kind(params['model'])}")
+        raise ValueError(f"cannot hold a model that is {kind_of(params['model'])}")
     if params.get("n") not in (None, 1):
         raise ValueError("cannot hold n above 1: it would pay for answers the ledger cannot hold")
     if "messages" in params:
@@ -257,7 +305,8 @@ def _nearby_fields(row: dict[str, Any]) -> str:
     return f'; its fields are {shown}: rename the one with the prompt to "instruction"'
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return what a JSON value is, for people."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
     if value is None:
         return "null"

@@ -20,7 +20,7 @@ from .atomic import replacing
 from .errors import ConfigError, InputError, JsonlRunnerError
 from .joining import Joiner, Text, Written, index_of
 from .locking import lock_path
-from .reader import MAX_ROW_BYTES
+from .records import MAX_ROW_BYTES
 from .runner import Job, run
 from .summary import RunSummary, failed_lines
 from .tree import Staging, folders_of, names_in, shown, work_folder

@@ -49,6 +49,8 @@ FLOORS = [
         "statefile",
     },
     {"pricefile", "records", "answerformat", "quality"},
+    {"sources"},
+    {"dataset"},
     {
         "settings",
         "prompts",

@@ -13,6 +13,7 @@ PUBLIC = [
     "CallFailedError",
     "Config",
     "ConfigError",
+    "Dataset",
     "Gpt35Turbo",
     "Gpt35Turbo0613",
     "Gpt35Turbo16K",

@@ -12,8 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jsonl_runner.errors import InputError
-from jsonl_runner.reader import MAX_ROW_BYTES, RowReader, open_input
+from jsonl_runner.reader import RowReader, open_input
 from jsonl_runner.records import (
+    MAX_ROW_BYTES,
     BadRow,
     Record,
     fingerprint,

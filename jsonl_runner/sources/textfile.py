@@ -1,0 +1,81 @@
+"""A text file, or a pipe, as a part of a dataset: JSONL, JSON, CSV or TSV, packed or not."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from ..errors import InputError
+from .chunks import PACKED, chunks_of, unpacked, with_head
+from .jsonl import lines_as_they_are, rows
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterator
+
+    from .parts import Row
+
+#: Bytes by which a JSON document is told from lines of JSON.
+HEAD = 64 * 1024
+
+
+class TextPart:
+    """See above; a `parts.Part`.
+
+    Args:
+        source: the file, or an open stream, which can be read once only.
+        kind: `jsonl`, `json`, `csv` or `tsv`.
+        name: what messages call it.
+    """
+
+    def __init__(self, source: Path | IO[bytes], kind: str, name: str) -> None:
+        self._source = source
+        self._kind = kind
+        self.name = name
+        self.file = source.name if isinstance(source, Path) else name
+        self.unit = ""
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Yield the number of each row, and the row."""
+        with self._chunks() as chunks:
+            yield from rows(chunks)
+
+    def raw(self) -> Iterator[bytes] | None:
+        """Return the lines as they are, in pieces, where they are JSONL already; else None."""
+        return self._raw() if self._kind == "jsonl" else None
+
+    def _raw(self) -> Iterator[bytes]:
+        with self._chunks() as chunks:
+            yield from lines_as_they_are(chunks)
+
+    @contextlib.contextmanager
+    def _chunks(self) -> Iterator[Iterator[bytes]]:
+        """Yield the unpacked data."""
+        source = self._source
+        if not isinstance(source, Path):
+            yield unpacked(chunks_of(source), self.name)
+            return
+        with opened(source, self.name) as stream:
+            said = source.suffix.lower()
+            yield unpacked(chunks_of(stream), self.name, said=said if said in PACKED else "")
+
+
+def opened(path: Path, name: str) -> io.BufferedReader:
+    """Open a file for reading.
+
+    Raises:
+        InputError: it is missing or not readable.
+    """
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise InputError(f"{name}: there is no such file; check the path") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+
+
+def head_of(path: Path, name: str) -> bytes:
+    """Return the first bytes of a file, unpacked."""
+    with opened(path, name) as stream:
+        return with_head(unpacked(chunks_of(stream), name), HEAD)[0][:HEAD]
