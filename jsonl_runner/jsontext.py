@@ -25,7 +25,7 @@ def load(data: bytes) -> Any:
         if b"\\ud" not in data.lower():
             raise
         try:
-            return _mended(json.loads(data))
+            return mended(json.loads(data))
         except RecursionError:  # nested deeper than anybody means to
             raise error from None
 
@@ -41,15 +41,16 @@ def dump(value: Any, *, sort_keys: bool = False) -> bytes:
     except orjson.JSONEncodeError:
         # Slower, but it knows whole numbers above 64 bits, and deeper nesting.
         return json.dumps(
-            _mended(value), ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys
+            mended(value), ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys
         ).encode()
 
 
-def _mended(value: Any) -> Any:
+def mended(value: Any) -> Any:
+    """Return a value with U+FFFD in place of every half of a surrogate pair."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_mended(item) for item in value]
+        return [mended(item) for item in value]
     if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
+        return {mended(key): mended(item) for key, item in value.items()}
     return value

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from . import jsontext
-from .atomic import replacing
+from .atomic import replacing_all
 from .calllog import path_for
-from .errors import InputError
-from .indexes import IndexMap
+from .errors import ConfigError, InputError
+from .exports.columns import Columns
+from .exports.conversation import Unfit
+from .exports.openai_chat import MIN_EXAMPLES
+from .exports.plan import REPEATED, Plan, plan_of
+from .exports.sinks import sink_into
+from .exports.split import prompt_of
+from .indexes import IndexMap, IndexSet
 from .ledger import Damage, entries_of, parse_line
 from .lines import LineReader
 from .reader import RowReader, open_input
@@ -18,10 +25,13 @@ from .records import BadRow
 from .survey import bad_rows_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from .survey import BadRowsPolicy
+
+#: Bytes of the digest of an example; as for indices, two alike are rarer than a memory fault.
+_DIGEST = 16
 
 
 @dataclass
@@ -32,72 +42,92 @@ class MergeSummary:
         rows: rows of the input that can be used.
         written: rows in the merged file.
         without_output: rows that have no output; left out, or written with null.
+        left_out: rows with an output that are not written, by reason.
+        parts: rows in each part of a split.
         bad_rows: rows that cannot be used, a line of text each.
         damage: ledger lines that cannot be read.
+        notes: what else the user should know, a line of text each.
     """
 
     rows: int = 0
     written: int = 0
     without_output: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def leave_out(self, reason: str) -> None:
+        """Count a row that is not written."""
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
 
-def merge(
+def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     data: Path,
     ledger: Path,
     target: Path,
     *,
+    format: str | None = None,  # noqa: A002  # what everybody calls it
+    fields: Sequence[str] | None = None,
+    split: Mapping[str, float] | None = None,
+    seed: int = 0,
+    dedupe: bool = False,
     keep_null: bool = False,
     bad_rows: BadRowsPolicy = "fail",
 ) -> MergeSummary:
-    """Write a JSON array of `{"index", "instruction", "input", "output"}` in input order.
+    """Write the rows of an input with their outputs, in input order.
 
-    Extra fields of a row follow behind. Memory does not grow with the outputs: they are read from
-    the ledger one by one.
+    A row is `{"index", "instruction", "input", "output"}` with its other fields behind; an "output"
+    of its own becomes `reference`. Memory does not grow with the outputs: they are read from the
+    ledger one by one.
 
     Args:
         data: the input.
         ledger: its ledger.
         target: the file to write; it is whole or not there.
+        format: one of `exports.forms.FORMATS`; None: what the target's suffix says (`json`,
+            an array, for one that says nothing).
+        fields: the fields to write, in this order, `new=name` to rename one; None: all. The
+            formats for trainers write them behind their own.
+        split: the share of each part, together 1: each is written into a file of its own,
+            `merged.train.jsonl` for `merged.jsonl`. Which part a row goes into depends on `seed`
+            and on its prompt alone (see `exports.split`).
+        seed: any number.
+        dedupe: whether of the rows with the same prompt and the same output the first alone is
+            written.
         keep_null: whether rows without an output are written, with `null`.
         bad_rows: what to do about rows that cannot be used.
 
     Raises:
+        ConfigError: the arguments contradict each other.
         InputError: a file is missing, or the ledger holds no row of this input.
         LedgerError: a file cannot be read or written.
     """
-    for source in (data, ledger, path_for(ledger)):
-        if target.exists() and source.exists() and target.samefile(source):
-            raise InputError(f"{target}: the merged file would overwrite {source}; name another")
+    plan = plan_of(target, format, fields, split, seed)
+    if keep_null and plan.form.is_example:
+        raise ConfigError(f"keep_null: a row without an output is no example for {format}")
+    _spare_sources(plan, (data, ledger, path_for(ledger)))
     if not ledger.is_file():
         raise InputError(f"{ledger}: there is no such ledger; make it with jsonl-runner run")
     damage: list[Damage] = []
     outputs = last_outputs(ledger, damage)
-    summary = MergeSummary(damage=[str(item) for item in damage])
-    with contextlib.ExitStack() as stack:
-        reader = RowReader(stack.enter_context(open_input(data)), str(data))
-        lines = LineReader(ledger)
-        stack.callback(lines.close)
-        merged = stack.enter_context(replacing(target))
-        bad: list[BadRow] = []
-        merged.write(b"[")
-        for row in _joined(reader, lines, outputs, summary, bad):
-            if row["output"] is None and not keep_null:
-                continue
-            merged.write(b",\n" if summary.written else b"\n")
-            merged.write(jsontext.dump(row))
-            summary.written += 1
-        merged.write(b"\n]\n")
-        if bad_rows == "fail" and bad:
-            raise bad_rows_error(bad)
-        summary.bad_rows = [str(row) for row in bad]
-        if summary.rows == summary.without_output:
-            raise InputError(
-                f"{ledger}: it holds no output for any of the {summary.rows:,} rows of {data}; is "
-                "it the ledger of this input?"
-            )
+    job = _Merge(plan, data, ledger, outputs, dedupe, keep_null, bad_rows)
+    columns = None
+    if plan.needs_columns:
+        columns = job.columns()
+    summary = job.write(columns)
+    summary.damage = [str(item) for item in damage]
     return summary
+
+
+def _spare_sources(plan: Plan, sources: Sequence[Path]) -> None:
+    for target in plan.paths.values():
+        for source in sources:
+            if target.exists() and source.exists() and target.samefile(source):
+                raise InputError(
+                    f"{target}: the merged file would overwrite {source}; name another"
+                )
 
 
 def last_outputs(ledger: Path, damage: list[Damage]) -> IndexMap:
@@ -110,26 +140,130 @@ def last_outputs(ledger: Path, damage: list[Damage]) -> IndexMap:
     return outputs
 
 
-def _joined(
-    reader: RowReader,
-    lines: LineReader,
-    outputs: IndexMap,
-    summary: MergeSummary,
-    bad: list[BadRow],
-) -> Iterator[dict[str, Any]]:
-    for row in reader.rows():
-        if isinstance(row, BadRow):
-            bad.append(row)
-            continue
-        index = row["index"]
-        offset = outputs.get(index)
-        output = None if offset is None else parse_line(lines.line_at(offset))[1]
-        summary.rows += 1
-        summary.without_output += output is None
-        joined = {
-            "index": index,
-            "instruction": row.get("instruction") or "",
-            "input": row.get("input") or "",
-            "output": output,
-        }
-        yield {**joined, **{name: row[name] for name in row if name not in joined}}
+@dataclass
+class _Merge:
+    """One merge: its rows are gone through once, or twice where the file needs to know them."""
+
+    plan: Plan
+    data: Path
+    ledger: Path
+    outputs: IndexMap
+    dedupe: bool
+    keep_null: bool
+    bad_rows: BadRowsPolicy
+
+    def columns(self) -> Columns:
+        """Return the columns of all rows that will be written."""
+        columns = Columns(with_kinds=self.plan.form.container == "parquet")
+        with open_input(self.data) as stream:
+            if not stream.seekable():
+                raise InputError(
+                    f"{self.data}: {self.plan.form.format} takes two looks at the input, and a "
+                    "pipe gives one; write it into a file first"
+                )
+        for _, row in self._chosen(MergeSummary()):
+            columns.add(row)
+        return columns
+
+    def write(self, columns: Columns | None) -> MergeSummary:
+        """Write all rows, and return what was done."""
+        plan, summary = self.plan, MergeSummary()
+        with contextlib.ExitStack() as stack:
+            streams = stack.enter_context(replacing_all(list(plan.paths.values())))
+            sinks = {
+                part: stack.enter_context(sink_into(stream, plan.form, columns))
+                for part, stream in zip(plan.paths, streams, strict=True)
+            }
+            counts = dict.fromkeys(plan.paths, 0)
+            names = columns.names if columns else ()
+            for part, row in self._chosen(summary):
+                sinks[part].write(plan.filled(row, names))
+                counts[part] += 1
+            self._check(summary)
+            summary.written = sum(counts.values())
+            summary.parts = counts if plan.split else {}
+            summary.notes += self._notes(counts)
+        return summary
+
+    def _chosen(self, summary: MergeSummary) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield each row that is to be written, as it is to be written, with its part."""
+        plan, seen = self.plan, IndexSet()
+        for row in self._joined(summary):
+            if row["output"] is None and not self.keep_null:
+                continue
+            try:
+                shaped = plan.shape(row)
+            except Unfit as verdict:
+                summary.leave_out(verdict.reason)
+                continue
+            if self.dedupe and not seen.put(_digest_of(row)):
+                summary.leave_out(REPEATED)
+                continue
+            yield plan.split.part_of(row) if plan.split else "", shaped
+
+    def _joined(self, summary: MergeSummary) -> Iterator[dict[str, Any]]:
+        bad: list[BadRow] = []
+        hidden = 0
+        with contextlib.ExitStack() as stack:
+            reader = RowReader(stack.enter_context(open_input(self.data)), str(self.data))
+            lines = stack.enter_context(contextlib.closing(LineReader(self.ledger)))
+            for row in reader.rows():
+                if isinstance(row, BadRow):
+                    bad.append(row)
+                    continue
+                offset = self.outputs.get(row["index"])
+                output = None if offset is None else parse_line(lines.line_at(offset))[1]
+                summary.rows += 1
+                summary.without_output += output is None
+                hidden += row.get("output") is not None and "reference" in row
+                yield _join(row, output)
+        summary.bad_rows = [str(row) for row in bad]
+        if self.bad_rows == "fail" and bad:
+            raise bad_rows_error(bad)
+        if summary.rows == summary.without_output:
+            raise InputError(
+                f"{self.ledger}: it holds no output for any of the {summary.rows:,} rows of "
+                f"{self.data}; is it the ledger of this input?"
+            )
+        if hidden:
+            summary.notes.append(
+                f'{hidden:,} rows have an "output" and a "reference" of their own; the model\'s '
+                "output stands in place of the former"
+            )
+
+    def _check(self, summary: MergeSummary) -> None:
+        unseen = self.plan.fields.unseen if self.plan.fields else []
+        if unseen and summary.rows > summary.without_output:
+            raise InputError(
+                f"{self.data}: no row has a field {', '.join(map(repr, unseen))}; check the fields "
+                "asked for"
+            )
+
+    def _notes(self, counts: Mapping[str, int]) -> Iterator[str]:
+        for part, count in counts.items():
+            path = self.plan.paths[part]
+            if not count:
+                yield f"{path}: not one row is in it"
+            elif count < MIN_EXAMPLES and self.plan.form.format == "openai-chat":
+                yield f"{path}: {count} examples; OpenAI takes no fewer than {MIN_EXAMPLES}"
+
+
+def _join(row: dict[str, Any], output: Any) -> dict[str, Any]:
+    joined = {
+        "index": row["index"],
+        "instruction": row.get("instruction") or "",
+        "input": row.get("input") or "",
+        "output": output,
+    }
+    for name, value in row.items():
+        if name not in joined:
+            joined[name] = value
+        elif name == "output" and value is not None and "reference" not in row:
+            joined["reference"] = value  # what the dataset itself knows of the answer
+    return joined
+
+
+def _digest_of(row: Mapping[str, Any]) -> bytes:
+    return blake2b(
+        prompt_of(row) + b"\n" + jsontext.dump(row["output"]), digest_size=_DIGEST
+    ).digest()

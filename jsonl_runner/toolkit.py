@@ -232,15 +232,18 @@ class ParallelToolkit:
         except RunInterruptedError as error:
             raise KeyboardInterrupt(str(error)) from error
 
-    def merge(self, target: str | Path, *, keep_null: bool = False) -> MergeSummary:
-        """Write input and outputs as a JSON array of training rows; see `merge.merge`.
+    def merge(self, target: str | Path, *, keep_null: bool = False, **options: Any) -> MergeSummary:
+        """Write input and outputs as training data, in the format the target's suffix says.
 
         Args:
-            target: the file to write.
+            target: the file to write; `.json` makes an array of `{index, instruction, input,
+                output}` and the row's other fields.
             keep_null: whether rows without an output are written, with `null`.
+            options: of `merge.merge`: format, fields, split, seed, dedupe, drop_reasons.
         """
         data, output = self._paths()
-        return merge(data, output, Path(target), keep_null=keep_null, bad_rows=self._bad_rows)
+        given = {"bad_rows": self._bad_rows, "keep_null": keep_null, **options}
+        return merge(data, output, Path(target), **given)
 
     def api(self, prompt: Prompt) -> str:
         """Return the model's text for one prompt.

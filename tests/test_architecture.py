@@ -75,6 +75,7 @@ FLOORS = [
         "grid",
         "live",
         "spread",
+        "exports",
     },
     {"spending", "choice", "offers"},
     {

@@ -74,15 +74,27 @@ def test_rows_come_in_the_order_of_the_input(desk: Desk) -> None:
 
 
 def test_other_fields_are_kept_behind(desk: Desk) -> None:
-    """In their order and with their values; an "output" the row had gives way to the answer."""
+    """In their order and with their values; an "output" the row had becomes "reference"."""
     extra = {"tags": ["a", {"b": None}], "score": 0.1, "output": "old", "ok": True}
     desk.lay([{**extra, **row(1)}, {"index": 2, "messages": [{"role": "user"}]}], [("1", "new")])
     desk.merge(keep_null=True)
     first, second = desk.merged()
-    assert list(first) == ["index", "instruction", "input", "output", "tags", "score", "ok"]
-    assert first == {**row("1"), "output": "new", **{n: extra[n] for n in ("tags", "score", "ok")}}
+    own = ["tags", "score", "reference", "ok"]
+    assert list(first) == ["index", "instruction", "input", "output", *own]
+    assert first == {**row("1"), **extra, "output": "new", "reference": "old"}
     assert (second["instruction"], second["input"]) == ("", "")
     assert second["messages"] == [{"role": "user"}]
+
+
+def test_an_output_and_a_reference_of_a_rows_own(desk: Desk) -> None:
+    """The reference stays; that the row's output does not is told. A null is nothing to keep."""
+    rows = [row(1, output="old", reference="mine"), row(2, output=None)]
+    desk.lay(rows, [("1", "new"), ("2", "new")])
+    (note,) = desk.merge().notes
+    assert note.startswith('1 rows have an "output" and a "reference" of their own')
+    first, second = desk.merged()
+    assert (first["output"], first["reference"]) == ("new", "mine")
+    assert "reference" not in second
 
 
 @pytest.mark.parametrize("keep_null", [True, False])

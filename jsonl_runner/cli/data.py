@@ -1,4 +1,4 @@
-"""Commands on the files of a run: merge, status, validate, compact."""
+"""Commands on the files of a run: status, validate, compact."""
 
 from __future__ import annotations
 
@@ -7,47 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, bad_rows_option, console_options, json_option, print_json, say
+from .options import PATH, console_options, json_option, print_json, say
 from .watch import watch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..status import Status
-    from ..survey import BadRowsPolicy
-
-
-@click.command(short_help="Join input and outputs into training data.")
-@click.argument("data", type=PATH)
-@click.argument("output", type=PATH)
-@click.argument("merged", type=PATH)
-@click.option("--keep-null", is_flag=True, help="Keep rows without an output, with null.")
-@bad_rows_option
-@json_option
-@console_options
-def merge(
-    data: Path, output: Path, merged: Path, keep_null: bool, bad_rows: str, as_json: bool
-) -> int:
-    """Write MERGED: a JSON array of index, instruction, input and output in the order of DATA.
-
-    Other fields of a row are kept. Rows without an output are left out and counted.
-
-    \b
-    Example:
-      jsonl-runner merge data/samples/data.jsonl output.jsonl merged.json
-    """
-    from ..merge import merge as merge_files  # noqa: PLC0415  # --help need not wait for it
-
-    policy: BadRowsPolicy = "skip" if bad_rows == "skip" else "fail"
-    summary = merge_files(data, output, merged, keep_null=keep_null, bad_rows=policy)
-    if as_json:
-        print_json(asdict(summary))
-    for line in (*summary.damage, *(f"left out {row}" for row in summary.bad_rows)):
-        say(line)
-    fate = "kept with null" if keep_null else "left out"
-    without = f"; {summary.without_output:,} without an output {fate}"
-    say(f"{merged}: {summary.written:,} rows{without if summary.without_output else ''}")
-    return 0
 
 
 @click.command(short_help="Where a dataset stands.")

@@ -15,11 +15,12 @@ from ..terminal import harmless
 from .batch import batch
 from .cache import cache
 from .config import config
-from .data import compact, merge, status, validate
+from .data import compact, status, validate
 from .estimate import estimate
 from .files import files
 from .interactive import interactive
 from .keys import keys
+from .merge import merge
 from .options import Suggesting, console
 from .query import query
 from .report import report

@@ -1,0 +1,103 @@
+"""The command that joins input and outputs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from ..exports.forms import FORMATS
+from .options import PATH, bad_rows_option, console_options, json_option, print_json, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..merge import MergeSummary
+    from ..survey import BadRowsPolicy
+
+
+@click.command(short_help="Join input and outputs into training data.")
+@click.argument("data", type=PATH)
+@click.argument("output", type=PATH)
+@click.argument("merged", type=PATH)
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS), help="Format.  [default: MERGED's suffix]"
+)
+@click.option(
+    "--fields",
+    metavar="A,B,NEW=C",
+    help="Fields to write, in this order; NEW=C writes field C as NEW.  [default: all]",
+)
+@click.option(
+    "--split",
+    metavar="train=0.95,test=0.05",
+    help="Write parts, by a hash of seed and prompt: MERGED.train.jsonl, MERGED.test.jsonl.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the split.")
+@click.option("--dedupe", is_flag=True, help="Of the same prompt and output, keep the first alone.")
+@click.option("--keep-null", is_flag=True, help="Keep rows without an output, with null.")
+@bad_rows_option
+@json_option
+@console_options
+def merge(  # noqa: PLR0917  # one for each option
+    data: Path,
+    output: Path,
+    merged: Path,
+    format_: str | None,
+    fields: str | None,
+    split: str | None,
+    seed: int,
+    dedupe: bool,
+    keep_null: bool,
+    bad_rows: str,
+    as_json: bool,
+) -> int:
+    """Write MERGED: index, instruction, input, output and other fields in the order of DATA.
+
+    The format is that of MERGED's suffix (.json an array, .jsonl, .csv, .parquet, and .jsonl.gz or
+    .zst), or --format: alpaca, sharegpt and openai-chat are for trainers. Rows without an output
+    are left out and counted, and so are rows that the format has no place for.
+
+    \b
+    Example:
+      jsonl-runner merge data/samples/data.jsonl output.jsonl merged.json
+      jsonl-runner merge data.jsonl output.jsonl chat.jsonl --format openai-chat --dedupe
+      jsonl-runner merge data.jsonl output.jsonl merged.parquet --split train=0.95,test=0.05
+    """
+    from ..exports.split import parse_split  # noqa: PLC0415  # --help need not wait for it
+    from ..merge import merge as merge_files  # noqa: PLC0415
+
+    policy: BadRowsPolicy = "skip" if bad_rows == "skip" else "fail"
+    summary = merge_files(
+        data,
+        output,
+        merged,
+        format=format_,
+        fields=None if fields is None else fields.split(","),
+        split=None if split is None else parse_split(split),
+        seed=seed,
+        dedupe=dedupe,
+        keep_null=keep_null,
+        bad_rows=policy,
+    )
+    if as_json:
+        print_json(asdict(summary))
+    _tell(summary, merged, keep_null=keep_null)
+    return 0
+
+
+def _tell(summary: MergeSummary, merged: Path, *, keep_null: bool) -> None:
+    from ..exports.plan import reason_of  # noqa: PLC0415
+
+    for line in (*summary.damage, *(f"left out {row}" for row in summary.bad_rows)):
+        say(line)
+    for reason, count in sorted(summary.left_out.items(), key=lambda item: -item[1]):
+        say(f"left out {count:,} {reason}: {reason_of(reason)}")
+    for note in summary.notes:
+        say(f"note: {note}")
+    fate = "kept with null" if keep_null else "left out"
+    without = f"; {summary.without_output:,} without an output {fate}"
+    shares = ", ".join(f"{count:,} {part}" for part, count in summary.parts.items())
+    parts = f" ({shares})" if shares else ""
+    say(f"{merged}: {summary.written:,} rows{parts}{without if summary.without_output else ''}")

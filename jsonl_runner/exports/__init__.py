@@ -1,0 +1,1 @@
+"""Training formats: what a row becomes, and the files it is written into."""

@@ -1,0 +1,135 @@
+"""OpenAI's fine-tuning data: `{"messages": [{"role", "content"}, …]}`, a line each, checked.
+
+The checks are those of OpenAI's cookbook ("Data preparation and analysis for chat model
+fine-tuning", https://developers.openai.com/cookbook/examples/chat_finetuning_data_prep), by the
+names it gives them. The guides on supervised and on vision fine-tuning add the rest: the length of
+an example, `weight`, and images, which user messages may hold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import jsontext
+from ..framing import prompt_count
+from .conversation import Unfit, answer_of, has_image, sent, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NAMES = ("messages",)
+#: Why an example would be refused, by the word that counts it.
+REASONS = {
+    "data_type": "it is no object",
+    "missing_messages_list": "it has no messages",
+    "message_missing_key": "a message lacks its role or content",
+    "message_unrecognized_key": "a message has a key that is not taken (tool_calls, for one)",
+    "unrecognized_role": "a role is none of system, user, assistant and function",
+    "missing_content": "a message has no text, or the answer is empty",
+    "example_missing_assistant_message": "no message is the assistant's",
+    "weight": "a weight is not 0 or 1, or not the assistant's",
+    "too_long": "it has more than 65,536 tokens: its end would be cut off",
+    "image": "an image is not the user's, is one of too many, or is neither on the web nor small",
+}
+#: A file with fewer examples is refused.
+MIN_EXAMPLES = 10
+#: Tokens of an example, for the models that can be tuned since GPT-4o; what is longer is cut off at
+#: its end, where the answer stands.
+_MAX_TOKENS = 65_536
+_TOKENS_OF = "gpt-4.1"
+#: Images of an example, and bytes of each (the vision guide).
+_MAX_IMAGES, _MAX_IMAGE_BYTES = 10, 10_000_000
+_KEYS = frozenset({"role", "content", "name", "function_call", "weight"})
+_ROLES = frozenset({"system", "user", "assistant", "function"})
+
+
+def shape(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as an example: the messages as they were sent, and the answer.
+
+    Keys of a message that hold null are left out, and parts that are texts become one.
+
+    Raises:
+        Unfit: OpenAI would refuse it, or cut it off.
+    """
+    messages = [_plain(message) for message in sent(row)]
+    messages.append({"role": "assistant", "content": answer_of(row)})
+    example = {"messages": messages}
+    for problem in problems(example):
+        raise Unfit(problem)
+    return example
+
+
+def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in message.items() if value is not None or key == "content"}
+    if isinstance(message.get("content"), list) and not has_image(message["content"]):
+        plain["content"] = text_of(message["content"])
+    return plain
+
+
+def problems(example: object) -> Iterator[str]:
+    """Yield what OpenAI would object to in an example, by the words of REASONS."""
+    if not isinstance(example, dict):
+        yield "data_type"
+        return
+    messages = example.get("messages")
+    if not isinstance(messages, list) or not messages:
+        yield "missing_messages_list"
+        return
+    for message in messages:
+        yield from _problems_of(message)
+    if not any(message.get("role") == "assistant" for message in messages):
+        yield "example_missing_assistant_message"
+    if sum(len(_images(message.get("content"))) for message in messages) > _MAX_IMAGES:
+        yield "image"
+    if _is_too_long(messages):
+        yield "too_long"
+
+
+def _problems_of(message: Mapping[str, Any]) -> Iterator[str]:
+    if "role" not in message or "content" not in message:
+        yield "message_missing_key"
+    if not message.keys() <= _KEYS:
+        yield "message_unrecognized_key"
+    role, content = message.get("role"), message.get("content")
+    if role not in _ROLES:
+        yield "unrecognized_role"
+    if has_image(content):
+        if role != "user" or not all(map(_is_part, content or ())):
+            yield "image"
+    elif not isinstance(content, str) or not (content or message.get("function_call")):
+        yield "missing_content"
+    if "weight" in message and (role != "assistant" or message["weight"] not in (0, 1)):
+        yield "weight"
+
+
+def _is_part(part: object) -> bool:
+    if isinstance(part, dict) and part.get("type") == "text":
+        return isinstance(part.get("text"), str)
+    image = part.get("image_url") if isinstance(part, dict) else None
+    url = image.get("url") if isinstance(image, dict) else None
+    if not isinstance(url, str):
+        return False
+    if url.startswith("data:image/"):  # four letters stand for three bytes
+        return len(url) * 3 // 4 <= _MAX_IMAGE_BYTES
+    return url.startswith(("https://", "http://"))
+
+
+def _images(content: object) -> list[Any]:
+    if not isinstance(content, list):
+        return []
+    return [part for part in content if isinstance(part, dict) and part.get("type") == "image_url"]
+
+
+def _is_too_long(messages: list[dict[str, Any]]) -> bool:
+    texts = [{**message, "content": _text_parts(message.get("content"))} for message in messages]
+    # A token is a byte at least, so that hardly any example need be counted.
+    if len(jsontext.dump(texts)) <= _MAX_TOKENS:
+        return False
+    return prompt_count(texts, _TOKENS_OF).tokens > _MAX_TOKENS
+
+
+def _text_parts(content: object) -> Any:
+    """Return a content without its images, whose tokens nobody here can count."""
+    if not isinstance(content, list):
+        return content
+    return [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
