@@ -17,7 +17,7 @@ from .lines import last_line, read_blocks, torn_tail
 from .records import fingerprint_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from .records import Outcome
@@ -172,3 +172,39 @@ def fingerprints(ledger: Path) -> IndexMap:
             if entry is not None and (answers := answered(entry)) is not None:
                 found.set(entry["index"], answers)
     return found
+
+
+class Ends:
+    """How answers ended where they ended oddly, in nine bytes an index.
+
+    Args:
+        odd: the finish reasons that are looked for.
+    """
+
+    def __init__(self, odd: Sequence[str]) -> None:
+        self._odd = tuple(odd)
+        self._numbers = IndexMap()
+
+    def read(self, ledger: Path) -> None:
+        """Take what a ledger's call log says.
+
+        Raises:
+            LedgerError: the file is there and cannot be read.
+        """
+        for entry in read(ledger):
+            self.add(entry)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Take an entry of the call log; an index's last output counts."""
+        if entry.get("status") != "ok":
+            return
+        end, index = entry.get("finish_reason"), entry["index"]
+        if end in self._odd:
+            self._numbers.set(index, self._odd.index(end) + 1)
+        elif len(self._numbers) and self._numbers.get(index):
+            self._numbers.set(index, 0)  # answered anew, and well
+
+    def of(self, index: str) -> str | None:
+        """Return how the answer of an index ended, None when it is not one of the odd ends."""
+        number = self._numbers.get(index) if len(self._numbers) else None
+        return self._odd[number - 1] if number else None

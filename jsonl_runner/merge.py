@@ -13,6 +13,7 @@ from .calllog import path_for
 from .errors import ConfigError, InputError
 from .exports.columns import Columns
 from .exports.conversation import Unfit
+from .exports.drops import Drops
 from .exports.openai_chat import MIN_EXAMPLES
 from .exports.plan import REPEATED, Plan, plan_of
 from .exports.sinks import sink_into
@@ -25,7 +26,7 @@ from .records import BadRow
 from .survey import bad_rows_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from .survey import BadRowsPolicy
@@ -72,6 +73,7 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     fields: Sequence[str] | None = None,
     split: Mapping[str, float] | None = None,
     seed: int = 0,
+    drop_reasons: Iterable[str] = (),
     dedupe: bool = False,
     keep_null: bool = False,
     bad_rows: BadRowsPolicy = "fail",
@@ -94,6 +96,7 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
             `merged.train.jsonl` for `merged.jsonl`. Which part a row goes into depends on `seed`
             and on its prompt alone (see `exports.split`).
         seed: any number.
+        drop_reasons: why rows are left out that would spoil training, of `quality.REASONS`.
         dedupe: whether of the rows with the same prompt and the same output the first alone is
             written.
         keep_null: whether rows without an output are written, with `null`.
@@ -107,17 +110,17 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     plan = plan_of(target, format, fields, split, seed)
     if keep_null and plan.form.is_example:
         raise ConfigError(f"keep_null: a row without an output is no example for {format}")
+    drops = Drops(drop_reasons) if drop_reasons else None
     _spare_sources(plan, (data, ledger, path_for(ledger)))
     if not ledger.is_file():
         raise InputError(f"{ledger}: there is no such ledger; make it with jsonl-runner run")
     damage: list[Damage] = []
     outputs = last_outputs(ledger, damage)
-    job = _Merge(plan, data, ledger, outputs, dedupe, keep_null, bad_rows)
-    columns = None
-    if plan.needs_columns:
-        columns = job.columns()
-    summary = job.write(columns)
+    note = drops.read_log(ledger) if drops else None
+    job = _Merge(plan, data, ledger, outputs, drops, dedupe, keep_null, bad_rows)
+    summary = job.write(job.columns() if plan.needs_columns else None)
     summary.damage = [str(item) for item in damage]
+    summary.notes += [note] if note else []
     return summary
 
 
@@ -148,6 +151,7 @@ class _Merge:
     data: Path
     ledger: Path
     outputs: IndexMap
+    drops: Drops | None
     dedupe: bool
     keep_null: bool
     bad_rows: BadRowsPolicy
@@ -187,9 +191,15 @@ class _Merge:
 
     def _chosen(self, summary: MergeSummary) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield each row that is to be written, as it is to be written, with its part."""
-        plan, seen = self.plan, IndexSet()
+        plan, drops, seen = self.plan, self.drops, IndexSet()
+        if drops:
+            drops.begin()
         for row in self._joined(summary):
             if row["output"] is None and not self.keep_null:
+                continue
+            spoilt = drops and row["output"] is not None and drops.reason_of(row)
+            if spoilt:
+                summary.leave_out(spoilt)
                 continue
             try:
                 shaped = plan.shape(row)

@@ -75,9 +75,8 @@ FLOORS = [
         "grid",
         "live",
         "spread",
-        "exports",
     },
-    {"spending", "choice", "offers"},
+    {"spending", "choice", "offers", "exports"},
     {
         "worker",
         "preview",

@@ -569,3 +569,44 @@ def test_an_output_that_is_no_text(bench: Bench) -> None:
     assert bench.read("m.jsonl")[0]["output"] == {"n": 1}
     bench.merge("m.jsonl", format="sharegpt")
     assert said(bench.read("m.jsonl")[0])[-1] == '{"n":1}'
+
+
+@pytest.fixture
+def spoilt(bench: Bench) -> Bench:
+    """Rows with an answer cut off, a refusal, an empty one, an echo and a duplicate."""
+    rows = [row(number, f"A question that is long enough: {number}?") for number in range(8)]
+    answers = [f"The answer to question {number} is as good as any other." for number in range(8)]
+    answers[2] = "I'm sorry, but I can't help with that."
+    answers[3] = "  "
+    answers[4] = f"{rows[4]['input']} Five."
+    answers[5] = answers[0]
+    bench.lay(rows, {str(number): answer for number, answer in enumerate(answers)})
+    ends = [*((number, "stop") for number in range(8)), (1, "length"), (6, "length"), (6, "stop")]
+    log = [{"index": str(number), "status": "ok", "finish_reason": end} for number, end in ends]
+    write_rows(bench.folder / "output.calls.jsonl", log)
+    return bench
+
+
+def test_what_would_spoil_training_is_left_out_on_request(spoilt: Bench) -> None:
+    """By the reasons of status and report, each row once; what is not asked for stays."""
+    assert spoilt.merge("m.jsonl").written == 8
+    reasons = ["empty", "length", "refusal", "duplicate", "echo", "schema"]
+    for name in ("m.jsonl", "m.csv"):
+        summary = spoilt.merge(name, drop_reasons=reasons)
+        assert [item["index"] for item in spoilt.read(name)] == ["0", "6", "7"]
+        assert summary.left_out == dict.fromkeys(
+            ["empty", "length", "refusal", "duplicate", "echo"], 1
+        )
+        assert (summary.rows, summary.written) == (8, 3)
+    assert spoilt.merge("m.jsonl", drop_reasons=["length"]).left_out == {"length": 1}
+    with pytest.raises(ConfigError, match="there is no 'lenght'; there are empty, length"):
+        spoilt.merge("m.jsonl", drop_reasons=["lenght"])
+
+
+def test_without_a_call_log_nothing_is_known_to_be_cut_off(spoilt: Bench) -> None:
+    """That is said: a file from which nothing was dropped must not look clean."""
+    (spoilt.folder / "output.calls.jsonl").unlink()
+    summary = spoilt.merge("m.jsonl", drop_reasons=["length", "empty"])
+    assert (summary.left_out, summary.written) == ({"empty": 1}, 7)
+    (note,) = summary.notes
+    assert "output.calls.jsonl is not there: no output is known to be cut off" in note

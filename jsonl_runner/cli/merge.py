@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     help="Write parts, by a hash of seed and prompt: MERGED.train.jsonl, MERGED.test.jsonl.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split.")
+@click.option(
+    "--drop-reasons",
+    metavar="A,B",
+    help="Leave out what would spoil training: empty, length, refusal, duplicate, echo, schema.",
+)
 @click.option("--dedupe", is_flag=True, help="Of the same prompt and output, keep the first alone.")
 @click.option("--keep-null", is_flag=True, help="Keep rows without an output, with null.")
 @bad_rows_option
@@ -48,6 +53,7 @@ def merge(  # noqa: PLR0917  # one for each option
     fields: str | None,
     split: str | None,
     seed: int,
+    drop_reasons: str | None,
     dedupe: bool,
     keep_null: bool,
     bad_rows: str,
@@ -77,6 +83,7 @@ def merge(  # noqa: PLR0917  # one for each option
         fields=None if fields is None else fields.split(","),
         split=None if split is None else parse_split(split),
         seed=seed,
+        drop_reasons=drop_reasons.replace(" ", "").split(",") if drop_reasons else (),
         dedupe=dedupe,
         keep_null=keep_null,
         bad_rows=policy,

@@ -10,6 +10,7 @@ from .alpaca import EMPTY
 from .alpaca import NAMES as ALPACA_NAMES
 from .alpaca import shape as alpaca
 from .conversation import REASONS as UNFIT
+from .drops import MEANINGS as SPOILT
 from .fields import Fields
 from .forms import Form, form_of, part_of
 from .openai_chat import NAMES as OPENAI_NAMES
@@ -35,6 +36,7 @@ REPEATED = "repeated"
 _MEANINGS = {
     **REFUSED,
     **UNFIT,
+    **SPOILT,
     REPEATED: "the same prompt and output as an earlier row",
 }
 
