@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from . import jsontext
+from . import images, jsontext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: What a token is at least, in bytes of JSON: English is about four characters a token, Chinese
 #: about three bytes a character and less than a token each. Only used to spread calls over limits.
 _BYTES_PER_TOKEN = 4
+#: Tokens an image is taken for: what OpenAI's and Anthropic's models book for one of about a
+#: megapixel. Its bytes say nothing of them.
+_IMAGE_TOKENS = 1000
 
 #: Refused by name and replaced: the old and the new word for one limit (OpenAI's reasoning models
 #: know the new one only, many compatible servers the old one only).
@@ -38,12 +41,19 @@ class Request(NamedTuple):
         tokens: what it is expected to use, answer included.
         model: the model it asks for.
         size: what is known of its tokens beforehand: the prompt, and `max_tokens` if given.
+        excess: bytes of the JSON beyond what its tokens are worth: an image's.
     """
 
     body: bytes
     tokens: int
     model: str
     size: int = 1
+    excess: int = 0
+
+    @property
+    def weight(self) -> int:
+        """Bytes by which its tokens can be estimated."""
+        return len(self.body) - self.excess
 
 
 def messages_of(record: Record) -> list[dict[str, Any]]:
@@ -51,6 +61,11 @@ def messages_of(record: Record) -> list[dict[str, Any]]:
 
     With no input, the instruction is the user's message: a chat without one is refused by some.
     """
+    messages = _messages_of(record)
+    return images.with_images(messages, record.images) if record.images else messages
+
+
+def _messages_of(record: Record) -> list[dict[str, Any]]:
     if record.messages is not None:
         return record.messages
     if not record.input:
@@ -73,9 +88,34 @@ def texts_of(record: Record) -> tuple[str, str]:
 
     def of_role(role: str) -> list[str]:
         found = [m.get("content") for m in record.messages or () if m["role"] == role]
-        return [content for content in found if isinstance(content, str)] or [""]
+        return list(map(text_of, found)) or [""]
 
     return of_role("system")[0], of_role("user")[-1]
+
+
+def text_of(content: object) -> str:
+    """Return the text of a message's content, which may be one, or a list of parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def readable(content: object) -> str:
+    """Return a message's content to be read: its texts, and a word for each image."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return "" if content is None else jsontext.dump(content).decode()
+    shown = []
+    for part in content:
+        sources = images.of_messages([{"content": [part]}])
+        if sources:
+            shown.append(f"[image: {images.shortened(sources[0])}]")
+        else:
+            shown.append(text_of([part]) or jsontext.dump(part).decode())
+    return "\n".join(shown)
 
 
 class Composer:
@@ -98,7 +138,11 @@ class Composer:
         self._corrections: dict[str, dict[str, str | None]] = {}
 
     def compose(self, record: Record) -> Request:
-        """Return the request for a Record."""
+        """Return the request for a Record.
+
+        Raises:
+            ImageError: an image of it cannot be read.
+        """
         body = {"model": self._model, **self._params}
         if record.params:
             body.update(record.params)
@@ -109,11 +153,19 @@ class Composer:
                     value = body.pop(param)
                     if replacement is not None:
                         body.setdefault(replacement, value)
-        body["messages"] = messages_of(record)
+        body["messages"] = messages = messages_of(record)
+        sources = images.of_messages(messages)
+        if sources:
+            body["messages"] = images.replaced(messages, images.data_url)
         data = jsontext.dump(body)
+        excess = 0
+        if sources:
+            sent = sum(map(len, images.of_messages(body["messages"])))
+            excess = sent - len(sources) * _IMAGE_TOKENS * _BYTES_PER_TOKEN
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0
-        size = max(1, len(data) // _BYTES_PER_TOKEN + (limit if isinstance(limit, int) else 0))
-        return Request(data, math.ceil(size * self._factor), model, size)
+        size = (len(data) - excess) // _BYTES_PER_TOKEN + (limit if isinstance(limit, int) else 0)
+        size = max(1, size)
+        return Request(data, math.ceil(size * self._factor), model, size, excess)
 
     def learn(self, request: Request, usage: Mapping[str, Any]) -> None:
         """Take note of what a call used, so that the next ones are expected to use as much."""

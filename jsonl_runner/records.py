@@ -7,11 +7,12 @@ import json
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from . import jsontext
+from . import images, jsontext
 from .schemas import check_of_format
 
 #: Characters of a row that are shown in a message.
@@ -27,7 +28,9 @@ _REASON = b"\0no row: "
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 #: The fields with a meaning of ours; all others are kept for merge.
-FIELDS = ("index", "instruction", "input", "messages", "params")
+FIELDS = ("index", "instruction", "input", "messages", "params", *images.FIELDS)
+#: Those that `plain_rows` leaves to `parse_row`.
+_NOT_PLAIN = {"messages", "params", *images.FIELDS}
 _PLAIN_KINDS = {str, int, bool, type(None)}
 _ROLES_HINT = 'a list of {"role": "…", "content": …}'
 
@@ -43,6 +46,7 @@ class Record:
         messages: the whole conversation in OpenAI's chat form, instead of the two above.
         params: request parameters of this row alone.
         line: its line number in the file, from 1 (0 when it came from no file).
+        images: URLs of images that go with the last user message; files as `file:` URLs.
     """
 
     index: str
@@ -51,6 +55,7 @@ class Record:
     messages: list[dict[str, Any]] | None = None
     params: dict[str, Any] | None = None
     line: int = 0
+    images: list[str] | None = None
 
 
 class BadRow(NamedTuple):
@@ -118,12 +123,16 @@ def fingerprint(record: Record) -> str:
     """Return 16 hexadecimal digits that change when the Record's content does.
 
     The content is what the row says (instruction, input, messages, params), not the settings of
-    the run: another `--model` does not make every row a changed one.
+    the run: another `--model` does not make every row a changed one. Of an image in a file, it is
+    what is in the file.
     """
-    content = jsontext.dump(
-        [record.instruction, record.input, record.messages, record.params], sort_keys=True
-    )
-    return blake2b(content, digest_size=8).hexdigest()
+    messages = record.messages
+    if messages is not None:
+        messages = images.replaced(messages, images.digest)
+    content: list[Any] = [record.instruction, record.input, messages, record.params]
+    if record.images:
+        content.append([images.digest(source) for source in record.images])
+    return blake2b(jsontext.dump(content, sort_keys=True), digest_size=8).hexdigest()
 
 
 def fingerprint_number(text: str) -> int:
@@ -190,6 +199,7 @@ def parse_row(line: bytes) -> dict[str, Any]:
             check_params(params)
         except ValueError as error:
             raise ValueError(f'"params" {error}') from None
+    images.of_row(row)
     return row
 
 
@@ -213,7 +223,7 @@ def plain_rows(lines: list[bytes]) -> list[dict[str, Any]] | None:
     kinds = set(map(type, itertools.chain.from_iterable(map(dict.values, rows))))
     is_plain = (
         kinds <= _PLAIN_KINDS
-        and names.isdisjoint({"messages", "params"})
+        and names.isdisjoint(_NOT_PLAIN)
         and set(map(type, indices)) <= {int, str}
         and "" not in indices
         and set(map(type, instructions)) == {str}
@@ -313,9 +323,26 @@ def kind_of(value: object) -> str:
     return names.get(type(value), f"the number {value}") if value != [] else "an empty list"
 
 
-def to_record(row: dict[str, Any], line: int = 0) -> Record:
-    """Return the Record of a row that `parse_row` or `plain_rows` has passed."""
-    return Record(
+def images_of(row: dict[str, Any]) -> list[str]:
+    """Return the images of a row that `parse_row` has passed, as it names them.
+
+    They are those in its messages; where there are none, those of its fields.
+    """
+    return images.of_messages(row.get("messages") or ()) or images.of_row(row)
+
+
+def to_record(row: dict[str, Any], line: int = 0, folder: Path | None = None) -> Record:
+    """Return the Record of a row that `parse_row` or `plain_rows` has passed.
+
+    Args:
+        row: the row.
+        line: its line number in its file.
+        folder: what the paths of its images are relative to; None: the working directory.
+
+    Raises:
+        ValueError: an image of it is named by what is no URL that can be sent.
+    """
+    record = Record(
         str(row["index"]),
         row.get("instruction") or "",
         row.get("input") or "",
@@ -323,3 +350,16 @@ def to_record(row: dict[str, Any], line: int = 0) -> Record:
         row.get("params") or None,
         line,
     )
+    if record.messages is not None or not row.keys().isdisjoint(images.FIELDS):
+        _locate_images(record, row, Path() if folder is None else folder)
+    return record
+
+
+def _locate_images(record: Record, row: dict[str, Any], folder: Path) -> None:
+    if record.messages is not None and images.of_messages(record.messages):
+        record.messages = images.replaced(
+            record.messages, lambda source: images.located(source, folder)
+        )
+    else:
+        sources = images.of_row(row)
+        record.images = [images.located(source, folder) for source in sources] or None

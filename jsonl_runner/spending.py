@@ -230,7 +230,7 @@ class Spending:
     def _expected(self, request: Request) -> tuple[float, float | None]:
         """Return the tokens that prompt and answer are expected to take; None: not known."""
         size = _size_of(request)
-        limit = max(0, request.size - len(request.body) // _BYTES_PER_TOKEN) if request.body else 0
+        limit = max(0, request.size - request.weight // _BYTES_PER_TOKEN) if request.body else 0
         learnt = self._learnt.get(request.model or self._model) or self.before.learnt
         if learnt is None or not learnt.answers:
             return size / _BYTES_PER_TOKEN, float(limit) or None
@@ -314,7 +314,7 @@ def spent_before(
 
 
 def _size_of(request: Request) -> int:
-    return len(request.body) or request.tokens * _BYTES_PER_TOKEN
+    return request.weight or request.tokens * _BYTES_PER_TOKEN
 
 
 def _used(usage: Mapping[str, Any]) -> tuple[int, int] | None:

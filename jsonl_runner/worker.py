@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from . import backoff
 from .attempts import Kind, Verdict
 from .errors import RunStoppedError, WrongEndpointError
+from .images import ImageError
 from .records import Outcome, fingerprint
 from .secret import MAX_CODE, MAX_MESSAGE, shorten
 
@@ -119,6 +120,13 @@ class Worker:
     def _do(self, record: Record) -> Outcome | None:
         outcome = Outcome(record.index, None, fingerprint=fingerprint(record))
         outcome.started = self._clock.wall()
+        try:
+            return self._ask(record, outcome)
+        except ImageError as error:  # it was there when the input was looked at
+            return self._finish(outcome, Verdict(Kind.ROW_FAULT, "image", str(error)), "")
+
+    def _ask(self, record: Record, outcome: Outcome) -> Outcome | None:
+        """Call until there is an outcome."""
         retries = refusals = 0
         successes = self._successes
         while True:

@@ -27,6 +27,7 @@ FLOORS = [
         "simulator",
         "snapshot",
         "terminal",
+        "images",
         "budget",
         "refusals",
         "repeats",
@@ -47,8 +48,9 @@ FLOORS = [
         "events",
         "eventlog",
         "statefile",
+        "templates",
     },
-    {"pricefile", "records", "answerformat", "quality"},
+    {"pricefile", "records", "answerformat", "quality", "shaping"},
     {"sources"},
     {"dataset"},
     {

@@ -194,7 +194,7 @@ def test_what_the_input_tells(tmp_path: Path) -> None:
     assert found.sample[0].instruction == Text("Repeat.", 7)
     turns = found.sample[1].input
     assert turns is not None
-    assert turns.shown == 'user: Hi\n\nuser: [{"type":"x"}]'
+    assert turns.shown == 'user: Hi\n\nuser: {"type":"x"}'
     assert found.sample[2].input is None
 
 

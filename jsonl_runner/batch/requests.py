@@ -98,7 +98,7 @@ def prompt_tokens(request: Request) -> int:
 
     Providers count a batch's prompts against the tokens that may be waiting.
     """
-    return -(-len(request.body) // _BYTES_PER_TOKEN)
+    return -(-request.weight // _BYTES_PER_TOKEN)
 
 
 class RequestMaker:

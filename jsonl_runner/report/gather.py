@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..indexes import IndexSet, place_of, places_of
 from ..ledger import entries_of, parse_line
 from ..lines import LineReader, read_blocks
+from ..prompts import messages_of, readable
 from ..reader import GroupReader, open_input
 from ..secret import shorten
 from .calls import MAX_NAME, Calls, amount, name_of, tokens_of, whole
@@ -193,12 +194,12 @@ class _Files:
     def _show(self, place: Place, record: Record) -> None:
         row = self._sample[place]
         self._lines[place] = record.line
-        if record.messages is not None:
-            turns = [_turn(message) for message in record.messages]
+        if record.messages is not None or record.images:
+            turns = [_turn(message) for message in messages_of(record)]
             row.input = self._text("\n\n".join(turns))
         elif record.input:
             row.input = self._text(record.input)
-        if record.instruction:
+        if record.instruction and not record.images:
             row.instruction = self._text(record.instruction)
 
     def report(self) -> Report:
@@ -275,9 +276,7 @@ def _tell(row: Row, entry: dict[str, Any]) -> None:
 
 
 def _turn(message: dict[str, Any]) -> str:
-    content = message.get("content")
-    text = content if isinstance(content, str) else jsontext.dump(content).decode()
-    return f"{message['role']}: {text}"
+    return f"{message['role']}: {readable(message.get('content'))}"
 
 
 def _notes(report: Report, log_name: str) -> Iterator[str]:
