@@ -68,6 +68,32 @@ def ran(stage: Stage) -> Stage:
     return stage
 
 
+def test_merge_for_a_trainer(ran: Stage) -> None:
+    """The options reach the merge, and what is left out is told with what it means."""
+    words = ("merge", "data.jsonl", "output.jsonl", "m.jsonl")
+    told = json_of(
+        ran.cli(*words, "--format", "sharegpt", "--fields", "id=index,input", "--split",
+                "train=0.5, test=0.5", "--seed", "3", "--json")
+    )  # fmt: skip
+    lines = [
+        json.loads(line)
+        for part in ("train", "test")
+        for line in (ran.folder / f"m.{part}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert sum(told["parts"].values()) == told["written"] == len(lines) == 2
+    assert {item["id"] for item in lines} == {"0", "1"}
+    assert all(list(item) == ["conversations", "id", "input"] for item in lines)
+    write_rows(ran.data, [row(0), row(1), {"index": 2, "messages": [{"role": "assistant"}]}])
+    (ran.output).write_text('{"0":"a"}\n{"1":""}\n{"2":"c"}\n', encoding="utf-8")
+    result = ran.cli(*words, "--format", "alpaca", "--drop-reasons", "empty, schema", "--dedupe")
+    assert "left out 1 empty: nothing but white space\n" in result.stderr
+    assert "left out 1 turns: user and assistant do not take turns" in result.stderr
+    assert result.stderr.endswith("m.jsonl: 1 rows\n")
+    result = ran.cli(*words, "--split", "train")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "split: 'train' is no part; give train=0.95,test=0.05" in result.stderr
+
+
 def json_of(result: subprocess.CompletedProcess[str], code: int = 0) -> Any:
     """Return the JSON on stdout, which must hold nothing else."""
     assert result.returncode == code, result.stderr
