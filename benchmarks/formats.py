@@ -11,7 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from batch_requests import measured
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.batch_requests import measured
 
 _INPUT = "The library opens at nine, and the reading room an hour later. "
 _OUTPUT = "La bibliothèque ouvre à neuf heures, et la salle de lecture une heure plus tard."

@@ -6,6 +6,10 @@ import csv
 import gzip
 import io
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -22,7 +26,6 @@ from jsonl_runner.merge import MergeSummary, merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SOME = TEXTS.filter(lambda text: bool(text.strip()))
@@ -417,6 +420,32 @@ def test_the_same_rows_are_the_same_bytes(bench: Bench, name: str) -> None:
     first = (bench.folder / name).read_bytes()
     bench.merge(name)
     assert (bench.folder / name).read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "says"),
+    [
+        ("pyarrow", "m.parquet", "Parquet files need the package pyarrow, which is not installed"),
+        ("zstandard", "m.jsonl.zst", ".zst files need the package zstandard"),
+    ],
+)
+def test_a_package_that_is_missing(bench: Bench, package: str, name: str, says: str) -> None:
+    """One line with the command that brings it; the other formats do without."""
+    bench.lay([row(1)])
+    hidden = bench.folder / "hidden" / package
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError")
+    path = os.pathsep.join([str(hidden.parent), str(Path(__file__).parent.parent)])
+    for target, code in (("m.jsonl", 0), (name, 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "jsonl_runner", "merge", bench.data, bench.ledger, target],
+            cwd=bench.folder, env={**os.environ, "PYTHONPATH": path},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stderr.rstrip().endswith("pip install 'jsonl-runner[data]'")
+    assert bench.files() == {"m.jsonl", "hidden"}
 
 
 # Fields.
