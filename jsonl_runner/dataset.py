@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
@@ -43,17 +43,28 @@ class Dataset:
         auto_index: what makes an index instead: `line`, the row's line (its number where there
             are no lines), behind its file's name where there are several files; `content`, a
             digest of the row, which stays the same in whatever order rows come.
+        map: fields of a run's rows, each with the field it is taken from, `{"instruction":
+            "question"}`; see `shaping`.
+        template: a Jinja2 template that renders what is asked; a Path: a file that holds it. See
+            `templates`.
+        system: a system message ahead of each row's own; a Path: a file that holds it.
+        template_name: what messages call the template; empty: as its file is called.
 
     Raises:
-        ConfigError: these cannot be meant.
+        ConfigError: these cannot be meant, or a file is not there.
     """
 
     files: str | Path | Sequence[str | Path]
     format: str | None = None
     index_field: str | None = None
     auto_index: AutoIndex | None = None
+    map: Mapping[str, str] | None = field(default=None, hash=False)
+    template: str | Path | None = None
+    system: str | Path | None = None
+    template_name: str = ""
     #: The files as texts, as they were given.
     given: tuple[str, ...] = field(init=False, repr=False)
+    _shape: Shape | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         files = [self.files] if isinstance(self.files, (str, Path)) else self.files
@@ -69,6 +80,13 @@ class Dataset:
             raise ConfigError("index_field and auto_index both give rows their index: give one")
         if STDIN in given and len(given) > 1:
             raise ConfigError("- (standard input) is read alone, without other files")
+        if "index" in (self.map or ()) and (self.index_field or self.auto_index):
+            raise ConfigError("a map onto index and index_field or auto_index: give one of them")
+        if isinstance(self.template, Path):
+            object.__setattr__(self, "template_name", self.template_name or str(self.template))
+        for name in ("template", "system"):
+            object.__setattr__(self, name, _text_of(getattr(self, name), name))
+        object.__setattr__(self, "_shape", self._new_shape())
 
     def __str__(self) -> str:
         first = "standard input" if self.is_stdin else self.given[0]
@@ -91,12 +109,27 @@ class Dataset:
             "format": self.format,
             "index_field": None if self.index_field == "index" else self.index_field,
             "auto_index": self.auto_index,
+            "map": dict(self.map) if self.map else None,
+            "template": self.template or None,
+            "template_name": self.template_name if self.template else None,
+            "system": self.system or None,
         }
-        return {name: value for name, value in entries.items() if value is not None}
+        return {name: value for name, value in entries.items() if value not in (None, "")}
 
     def shape(self) -> Shape | None:
         """Return what gives rows their form; None: they have it."""
-        return None
+        return self._shape
+
+    def _new_shape(self) -> Shape | None:
+        if not (self.map or self.template or self.system):
+            return None
+        from .shaping import Shape  # noqa: PLC0415  # most runs need no templates
+        from .templates import Template  # noqa: PLC0415
+
+        template = None
+        if self.template:
+            template = Template(str(self.template), self.template_name or "template")
+        return Shape(self.map, template, str(self.system or ""))
 
     def is_one_of(self, path: Path) -> bool:
         """Return whether a path leads to one of the files."""
@@ -169,6 +202,22 @@ Data: TypeAlias = "Path | str | Dataset"
 def dataset_of(data: Data) -> Dataset:
     """Return an input as a Dataset."""
     return data if isinstance(data, Dataset) else Dataset(data)
+
+
+def _text_of(given: str | Path | None, what: str) -> str | None:
+    """Return a text that was given, or stands in the file that was."""
+    if not isinstance(given, Path):
+        return given
+    try:
+        data = given.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{what} {given}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what} {given}: byte {error.start} is not UTF-8; save it so") from None
+    if not text.strip():
+        raise ConfigError(f"{what} {given}: the file is empty")
+    return text.replace("\r\n", "\n").removesuffix("\n")
 
 
 def _plain_file(path: Path) -> IO[bytes] | None:

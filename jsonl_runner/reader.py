@@ -10,11 +10,13 @@ import hashlib
 import io
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from . import images
 from .dataset import dataset_of
 from .indexes import IndexSet, place_of, places_of, places_of_integers
-from .records import MAX_ROW_BYTES, BadRow, parse_row, plain_rows, to_record
+from .records import MAX_ROW_BYTES, BadRow, images_of, parse_row, plain_rows, to_record
 from .sources.stream import bad_rows_of
 
 if TYPE_CHECKING:
@@ -54,9 +56,21 @@ def _row_of(
     if not content:
         return None
     try:
-        return parse_row(content)
+        row = parse_row(content)
+        if found := images_of(row):
+            images.check(found, _folder(number, bad_row))
     except ValueError as error:
         return bad_row(number, str(error))
+    return row
+
+
+def _folder(number: int, bad_row: _BadRowOf) -> Path:
+    """Return the folder of the file that a line comes from."""
+    return Path(bad_row(number, "").file).parent
+
+
+def _record_of(row: dict[str, Any], number: int, bad_row: _BadRowOf) -> Record:
+    return to_record(row, number, _folder(number, bad_row) if images_of(row) else None)
 
 
 def _twice(row: dict[str, Any], number: int, bad_row: _BadRowOf) -> BadRow:
@@ -90,10 +104,15 @@ class RowReader:
                 row = _twice(row, self.line, self._bad_row)
             yield row
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the file that the row read last comes from."""
+        return _folder(self.line, self._bad_row)
+
     def records(self) -> Iterator[Record | BadRow]:
         """Yield each row as a Record, or as a BadRow; no line is read ahead of it."""
         for row in self.rows():
-            yield row if isinstance(row, BadRow) else to_record(row, self.line)
+            yield row if isinstance(row, BadRow) else _record_of(row, self.line, self._bad_row)
 
     def _lines(self) -> Iterator[bytes | None]:
         """Yield each line; None for one that is too long, which is passed over unread."""
@@ -114,6 +133,7 @@ class Group:
 
     Attributes:
         block: the lines they stand in, without the last newline; None: one that is too long.
+        bad_row: makes a BadRow of a line and a reason, and so knows the line's file.
         start, lines_before: byte at which the first line begins, and the lines ahead of it.
         places: of the indices of those rows that can be used.
         bad: the rows that cannot.
@@ -121,6 +141,7 @@ class Group:
     """
 
     block: bytes | None
+    bad_row: _BadRowOf
     start: int
     lines_before: int
     places: Sequence[Place] = ()
@@ -143,7 +164,8 @@ class Group:
 
     def record(self, which: int) -> Record:
         """Return the Record of a place."""
-        return to_record(self.row(which), self.lines_before + self.numbers[which] + 1)
+        line = self.lines_before + self.numbers[which] + 1
+        return _record_of(self.row(which), line, self.bad_row)
 
     def position(self, which: int) -> tuple[int, int]:
         """Return the byte at which the line of a place begins, and the lines ahead of it."""
@@ -190,7 +212,7 @@ class GroupReader:
         """Yield all rows, each once."""
         lines_before = self._lines_before
         for start, block in self._blocks():
-            group = Group(block, start, lines_before)
+            group = Group(block, self._bad_row, start, lines_before)
             if not self._take_known(group) and not self._take_plain(group):
                 self._take_one_by_one(group)
             yield group

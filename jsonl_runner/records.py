@@ -350,16 +350,29 @@ def to_record(row: dict[str, Any], line: int = 0, folder: Path | None = None) ->
         row.get("params") or None,
         line,
     )
-    if record.messages is not None or not row.keys().isdisjoint(images.FIELDS):
-        _locate_images(record, row, Path() if folder is None else folder)
+    if images_of(row):
+        located = with_located_images(row, Path() if folder is None else folder)
+        record.messages = located.get("messages")
+        if not images.of_messages(record.messages or ()):
+            record.images = images.of_row(located)
     return record
 
 
-def _locate_images(record: Record, row: dict[str, Any], folder: Path) -> None:
-    if record.messages is not None and images.of_messages(record.messages):
-        record.messages = images.replaced(
-            record.messages, lambda source: images.located(source, folder)
-        )
-    else:
-        sources = images.of_row(row)
-        record.images = [images.located(source, folder) for source in sources] or None
+def with_located_images(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a row whose images are URLs, files too; the row given stays as it is.
+
+    Raises:
+        ValueError: an image is named by what is no URL that can be sent.
+    """
+
+    def located(source: str) -> str:
+        return images.located(source, folder)
+
+    found = dict(row)
+    if found.get("messages"):
+        found["messages"] = images.replaced(found["messages"], located)
+    if found.get("image"):
+        found["image"] = located(found["image"])
+    if found.get("images"):
+        found["images"] = list(map(located, found["images"]))
+    return found

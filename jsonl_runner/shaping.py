@@ -92,7 +92,8 @@ class Shape:
             row = _replaced(row, asked, [name for name in _ASKED if name not in asked])
         if self._system:
             row = {**row, **self._with_system(row)}
-        return row
+        # In front, where a reader that knows the rows already looks for it.
+        return {"index": row["index"], **row} if "index" in row else row
 
     def _mapped(self, row: dict[str, Any]) -> dict[str, Any]:
         new: dict[str, Any] = {}

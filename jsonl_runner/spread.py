@@ -8,7 +8,7 @@ from . import jsontext
 from .atomic import replacing
 from .errors import BadRowsError, ConfigError
 from .reader import RowReader, open_input
-from .records import BadRow
+from .records import BadRow, with_located_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,8 @@ def spread(data: Path, models: Sequence[str], target: Path, *, skips_bad_rows: b
             raise ConfigError(f"--model {model} is given twice")
     written = 0
     with open_input(data) as stream, replacing(target) as out:
-        for row in RowReader(stream, str(data)).rows():
+        reader = RowReader(stream, str(data))
+        for row in reader.rows():
             if isinstance(row, BadRow):
                 if skips_bad_rows:
                     continue
@@ -51,9 +52,10 @@ def spread(data: Path, models: Sequence[str], target: Path, *, skips_bad_rows: b
                     [str(row)],
                     1,
                 )
+            asked = with_located_images(row, reader.folder)  # the target may lie elsewhere
             for model in models:
                 params = {**(row.get("params") or {}), "model": model}
-                entry = {**row, "index": f"{row['index']}@{model}", "params": params}
+                entry = {**asked, "index": f"{row['index']}@{model}", "params": params}
                 out.write(jsontext.dump(entry) + b"\n")
                 written += 1
     return written

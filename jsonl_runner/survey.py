@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Literal
 from .errors import BadRowsError
 from .indexes import IndexSet
 from .reader import GroupReader
-from .records import BadRow, fingerprint, fingerprint_number, to_record
+from .records import BadRow, fingerprint, fingerprint_number
 from .summary import LISTED, Named
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def _changed(found: Survey, group: Group, left: set[int], answered: IndexMap) ->
         number = None if which in left else answered.at(place)
         if number is None:
             continue
-        row = group.row(which)
-        if number != fingerprint_number(fingerprint(to_record(row))):
+        record = group.record(which)
+        if number != fingerprint_number(fingerprint(record)):
             changed.append(which)
-            found.changed.add(str(row["index"]))
+            found.changed.add(record.index)
     return changed

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import write_rows
 
+from jsonl_runner.dataset import Dataset
 from jsonl_runner.errors import ConfigError
 from jsonl_runner.shaping import Shape, parse_map
 from jsonl_runner.templates import Template
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GSM = {"question": "1+1?", "answer": "2"}
 
@@ -140,3 +146,56 @@ def test_maps_that_mean_nothing(words: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_map(words)
     assert said in str(caught.value)
+
+
+def rows_of(dataset: Dataset) -> list[Any]:
+    with dataset.open() as stream:
+        return [json.loads(line) for line in stream]
+
+
+def test_a_dataset_has_a_shape(tmp_path: Path) -> None:
+    """Map, template and system message from texts or files; the recipe holds the texts."""
+    data = write_rows(tmp_path / "data.jsonl", [{"id": 7, **GSM}])
+    (tmp_path / "prompt.j2").write_bytes("\ufeffSolve:\r\n{{ question }}\r\n".encode())
+    (tmp_path / "system.txt").write_text("Be brief.\n", encoding="utf-8")
+    dataset = Dataset(
+        data,
+        map={"index": "id"},
+        template=tmp_path / "prompt.j2",
+        system=tmp_path / "system.txt",
+    )
+    expected = {"index": 7, "instruction": "Be brief.", "input": "Solve:\n1+1?", **GSM}
+    assert rows_of(dataset) == [expected]
+    with dataset.open() as stream:
+        assert stream.read().startswith(b'{"index":7,'), "where a reader looks for it first"
+    recipe = dataset.recipe()
+    assert recipe == {
+        "map": {"index": "id"},
+        "template": "Solve:\n{{ question }}",
+        "template_name": str(tmp_path / "prompt.j2"),
+        "system": "Be brief.",
+    }
+    (tmp_path / "prompt.j2").unlink()
+    assert rows_of(Dataset(data, **json.loads(json.dumps(recipe)))) == [expected]
+    hash(dataset)
+
+
+def test_a_dataset_that_cannot_be_meant(tmp_path: Path) -> None:
+    """Files that are not there or say nothing, two sources of an index, templates with mistakes."""
+    empty = tmp_path / "empty.txt"
+    empty.write_bytes(b"\n")
+    latin = tmp_path / "latin.j2"
+    latin.write_bytes("Größe".encode("latin-1"))
+    broken = tmp_path / "broken.j2"
+    broken.write_text("a\n{{ b", encoding="utf-8")
+    for given, said in (
+        ({"template": tmp_path / "no.j2"}, "no.j2: cannot be read (No such file or directory)"),
+        ({"system": empty}, "the file is empty"),
+        ({"template": latin}, "byte 2 is not UTF-8"),
+        ({"template": broken}, f"{broken}:2: unexpected end of template"),
+        ({"map": {"index": "id"}, "auto_index": "line"}, "give one of them"),
+        ({"map": {"prompt": "question"}}, "prompt is no field of ours"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            Dataset("data.jsonl", **given)
+        assert said in str(caught.value)
