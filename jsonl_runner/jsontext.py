@@ -48,7 +48,11 @@ def dump(value: Any, *, sort_keys: bool = False) -> bytes:
 def mended(value: Any) -> Any:
     """Return a value with U+FFFD in place of every half of a surrogate pair."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
     if isinstance(value, list):
         return [mended(item) for item in value]
     if isinstance(value, dict):

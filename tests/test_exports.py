@@ -117,6 +117,10 @@ def test_the_suffix_says_the_format(bench: Bench) -> None:
     for name in ("a.json", "a.jsonl", "a.json.gz", "a.jsonl.gz", "a.jsonl.zst"):
         assert bench.merge(name).written == 2
         assert bench.read(name) == want
+    assert (bench.folder / "a.json").read_bytes() == (
+        b'[\n{"index":"1","instruction":"Repeat.","input":"row 1","output":"A1","tags":["a"]},\n'
+        b'{"index":"b","instruction":"Repeat.","input":"row b","output":"Ab","score":0.5}\n]\n'
+    )
     bench.merge("a.parquet")
     filled = [{**item, "tags": item.get("tags"), "score": item.get("score")} for item in want]
     assert bench.read("a.parquet") == filled
@@ -261,6 +265,8 @@ def test_an_empty_answer_is_no_example_for_openai(bench: Bench) -> None:
     [
         ([], "data_type"),
         ({}, "missing_messages_list"),
+        ({"messages": ["assistant"]}, "data_type"),
+        ({"messages": [{"role": ["assistant"], "content": "a"}]}, "unrecognized_role"),
         ({"messages": [{"role": "assistant"}]}, "message_missing_key"),
         ({"messages": [{"role": "assistant", "content": "a", "x": 1}]}, "message_unrecognized_key"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "unrecognized_role"),

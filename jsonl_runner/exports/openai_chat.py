@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAMES = ("messages",)
 #: Why an example would be refused, by the word that counts it.
 REASONS = {
-    "data_type": "it is no object",
+    "data_type": "it or one of its messages is no object",
     "missing_messages_list": "it has no messages",
     "message_missing_key": "a message lacks its role or content",
     "message_unrecognized_key": "a message has a key that is not taken (tool_calls, for one)",
@@ -77,6 +77,7 @@ def problems(example: object) -> Iterator[str]:
         return
     for message in messages:
         yield from _problems_of(message)
+    messages = [message for message in messages if isinstance(message, dict)]
     if not any(message.get("role") == "assistant" for message in messages):
         yield "example_missing_assistant_message"
     if sum(len(_images(message.get("content"))) for message in messages) > _MAX_IMAGES:
@@ -85,13 +86,16 @@ def problems(example: object) -> Iterator[str]:
         yield "too_long"
 
 
-def _problems_of(message: Mapping[str, Any]) -> Iterator[str]:
+def _problems_of(message: object) -> Iterator[str]:
+    if not isinstance(message, dict):
+        yield "data_type"
+        return
     if "role" not in message or "content" not in message:
         yield "message_missing_key"
     if not message.keys() <= _KEYS:
         yield "message_unrecognized_key"
     role, content = message.get("role"), message.get("content")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         yield "unrecognized_role"
     if has_image(content):
         if role != "user" or not all(map(_is_part, content or ())):
