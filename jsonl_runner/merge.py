@@ -26,7 +26,7 @@ from .records import BadRow
 from .survey import bad_rows_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from .survey import BadRowsPolicy
@@ -194,7 +194,7 @@ class _Merge:
         plan, drops, seen = self.plan, self.drops, IndexSet()
         if drops:
             drops.begin()
-        for row in self._joined(summary):
+        for row, folder in self._joined(summary):
             if row["output"] is None and not self.keep_null:
                 continue
             spoilt = drops and row["output"] is not None and drops.reason_of(row)
@@ -202,7 +202,7 @@ class _Merge:
                 summary.leave_out(spoilt)
                 continue
             try:
-                shaped = plan.shape(row)
+                shaped = plan.shape(row, folder)
             except Unfit as verdict:
                 summary.leave_out(verdict.reason)
                 continue
@@ -211,7 +211,8 @@ class _Merge:
                 continue
             yield plan.split.part_of(row) if plan.split else "", shaped
 
-    def _joined(self, summary: MergeSummary) -> Iterator[dict[str, Any]]:
+    def _joined(self, summary: MergeSummary) -> Iterator[tuple[dict[str, Any], Callable[[], Path]]]:
+        """Yield each row with its output, and what says the folder of its file."""
         bad: list[BadRow] = []
         hidden = 0
         with contextlib.ExitStack() as stack:
@@ -226,7 +227,7 @@ class _Merge:
                 summary.rows += 1
                 summary.without_output += output is None
                 hidden += row.get("output") is not None and "reference" in row
-                yield _join(row, output)
+                yield _join(row, output), lambda: reader.folder
         summary.bad_rows = [str(row) for row in bad]
         if self.bad_rows == "fail" and bad:
             raise bad_rows_error(bad)

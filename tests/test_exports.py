@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import io
@@ -38,7 +39,9 @@ FORMATS = {
     "sharegpt": "m.jsonl",
     "openai-chat": "m.jsonl",
 }
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+DATA = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+IMAGE = {"type": "image_url", "image_url": {"url": DATA}}
 
 
 class Bench:
@@ -213,7 +216,7 @@ def test_openai_chat(bench: Bench) -> None:
         ),
         (
             {"index": "m", "messages": [{"role": "system", "content": [IMAGE]}]},
-            {"alpaca": "image", "sharegpt": "image", "openai-chat": "image"},
+            {"alpaca": "turns", "sharegpt": "turns", "openai-chat": "image"},
         ),
         (
             {"index": "m", "messages": [{"role": "tool", "content": "a", "tool_call_id": "1"}]},
@@ -251,6 +254,34 @@ def test_a_row_that_does_not_fit_is_left_out(
         summary = bench.merge("m.jsonl", format=format_)
         assert summary.left_out == ({} if reason is None else {reason: 1}), format_
         assert summary.written == len(bench.read("m.jsonl")) == (2 if reason is None else 1)
+
+
+def test_images_in_files(bench: Bench) -> None:
+    """For OpenAI they become data; others have their paths, and a word in the text for each."""
+    (bench.folder / "a.png").write_bytes(PNG)
+    part = {"type": "image_url", "image_url": {"url": "a.png"}}
+    said = {"role": "user", "content": [{"type": "text", "text": "Which?"}, part]}
+    bench.lay(
+        [
+            row(1, "Who?", image="a.png"),
+            {"index": 2, "messages": [said]},
+            row(3),
+            row(4, "An <image> tag?", image="a.png"),
+        ]
+    )
+    assert bench.merge("m.jsonl", format="openai-chat").written == 4
+    first, second = bench.read("m.jsonl")[:2]
+    assert first["messages"][1]["content"] == [IMAGE, {"type": "text", "text": "Who?"}]
+    assert second["messages"][0]["content"] == [{"type": "text", "text": "Which?"}, IMAGE]
+    assert bench.merge("m.jsonl", format="sharegpt").left_out == {"image": 1}
+    found = bench.read("m.jsonl")
+    assert [item["images"] for item in found] == [["a.png"], ["a.png"], []]
+    assert found[0]["conversations"][1] == {"from": "human", "value": "<image>\nWho?"}
+    bench.merge("m.jsonl", format="alpaca")
+    first, second, third = bench.read("m.jsonl")
+    assert (first["system"], first["instruction"]) == ("Repeat.", "<image>\nWho?")
+    assert (second["instruction"], second["images"]) == ("Which?\n<image>", ["a.png"])
+    assert (third["instruction"], third["input"], third["images"]) == ("Repeat.", "row 3", [])
 
 
 def test_an_empty_answer_is_no_example_for_openai(bench: Bench) -> None:
@@ -310,6 +341,32 @@ PAIRS = st.lists(
     min_size=1,
     max_size=5,
 )
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_real_questions_are_read_back(bench: Bench, format_: str) -> None:
+    """Lines of GSM8K, with their dollars, apostrophes and line ends, and as many answers."""
+    sample = Path(__file__).parent.parent / "data" / "samples" / "gsm8k.jsonl"
+    pairs = [json.loads(line) for line in sample.read_text(encoding="utf-8").splitlines()]
+    rows = [
+        {"index": n, "instruction": item["question"], "output": item["answer"]}
+        for n, item in enumerate(pairs)
+    ]
+    answers = [item["answer"].replace("####", "The answer is") for item in pairs]
+    bench.lay(rows, {str(n): answer for n, answer in enumerate(answers)})
+    summary = bench.merge(FORMATS[format_], format=format_)
+    assert (summary.written, summary.left_out, summary.notes) == (len(pairs), {}, [])
+    found = bench.read(FORMATS[format_])
+    if format_ in ("sharegpt", "openai-chat"):
+        told = [tuple(said(item)) for item in found]
+    else:
+        told = [(item["instruction"], item["output"]) for item in found]
+    assert told == [(item["question"], answer) for item, answer in zip(pairs, answers, strict=True)]
+    if format_ == "openai-chat":
+        for item in found:
+            cookbook(item)
+    elif format_ not in ("alpaca", "sharegpt"):
+        assert [item["reference"] for item in found] == [item["answer"] for item in pairs]
 
 
 @given(pairs=PAIRS)

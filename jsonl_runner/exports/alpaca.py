@@ -1,38 +1,40 @@
-"""Alpaca: `{"instruction", "input", "output"}`, with `system` and `history` where they are needed.
+"""Alpaca: `{"instruction", "input", "output"}`, with other fields where they are needed.
 
-The last two are LLaMA-Factory's (data/README.md there): `history` is a list of pairs, what the user
-said and what was answered, and a trainer joins instruction and input with a line end.
+Those are LLaMA-Factory's (data/README.md there): `system`; `history`, a list of pairs, what the
+user said and what was answered; `images`, paths, each of which is `<image>` in a text. A trainer
+joins instruction and input with a line end.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..records import images_of
 from .conversation import answer_of, turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NAMES = ("instruction", "input", "output", "system", "history")
-#: What stands in a row that does not need a field which others of the file have.
-EMPTY: Mapping[str, Any] = {"system": "", "history": []}
+NAMES = ("instruction", "input", "output", "system", "history", "images")
 
 
 def shape(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as an Alpaca example; `system` and `history` only if it has them.
+    """Return a row as an Alpaca example; LLaMA-Factory's fields only if it needs them.
 
     Raises:
         Unfit: its messages are no conversation by turns.
     """
-    if row.get("messages") is None:
+    if row.get("messages") is None and not images_of(dict(row)):
         # An instruction is required there: a row with an input alone asks by that.
         asked = (row["instruction"], row["input"]) if row["instruction"] else (row["input"], "")
         return {"instruction": asked[0], "input": asked[1], "output": answer_of(row)}
-    system, said = turns_of(row)
+    system, said, pictures = turns_of(row)
     example: dict[str, Any] = {"instruction": said[-1], "input": "", "output": answer_of(row)}
     if system is not None:
         example["system"] = system
     if len(said) > 1:
         before = iter(said[:-1])
         example["history"] = [list(pair) for pair in zip(before, before, strict=True)]
+    if pictures:
+        example["images"] = pictures
     return example

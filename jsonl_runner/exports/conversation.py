@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import jsontext
+from .. import images, jsontext
 from ..prompts import messages_of
-from ..records import to_record
+from ..records import Record, images_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: What stands for an image in a text, as LLaMA-Factory has it.
+IMAGE = "<image>"
 #: Why a row does not fit into a format, by the word that counts it.
 REASONS = {
     "turns": "user and assistant do not take turns, or the user is not the last to speak",
-    "image": "it holds an image that this format has no place for",
+    "image": "it holds an image that this format has no place for, such as one on the web",
     "content": "it holds a message whose content is no text",
     "tools": "it holds tool calls or their results",
 }
@@ -35,13 +38,18 @@ class Unfit(ValueError):  # noqa: N818  # a verdict on a row, not an error of an
 def sent(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the messages sent for a row: its own, or instruction as system and input as user.
 
-    `developer` is OpenAI's newer word for `system`, which trainers do not know.
+    Images stand in them by the names that the row has for them. `developer` is OpenAI's newer word
+    for `system`, which trainers do not know.
     """
-    messages = messages_of(to_record(dict(row)))
-    return [
+    record = Record("", row["instruction"], row["input"], row.get("messages"))
+    messages = [
         {**message, "role": "system"} if message["role"] == "developer" else message
-        for message in messages
+        for message in messages_of(record)
     ]
+    sources = images_of(dict(row))
+    if sources and not images.of_messages(messages):
+        return images.with_images(messages, sources)
+    return messages
 
 
 def answer_of(row: Mapping[str, Any]) -> str:
@@ -58,32 +66,54 @@ def has_image(content: object) -> bool:
 
 
 def text_of(content: object) -> str:
-    r"""Return a message's content as one text; parts that are texts are put together with `\n`.
+    r"""Return a message's content as one text; parts are put together with `\n`.
+
+    An image is `<image>` in it.
 
     Raises:
-        Unfit: it is no text.
+        Unfit: it is neither texts nor images.
     """
     if isinstance(content, str):
         return content
-    if has_image(content):
-        raise Unfit("image")
-    if isinstance(content, list):
-        found = [part.get("text") if isinstance(part, dict) else part for part in content]
-        texts = [text for text in found if isinstance(text, str)]
-        if texts and len(texts) == len(content):
-            return "\n".join(texts)
-    raise Unfit("content")
+    parts = content if isinstance(content, list) else []
+    texts = [_text_of_part(part) for part in parts]
+    if not texts:
+        raise Unfit("content")
+    return "\n".join(texts)
 
 
-def turns_of(row: Mapping[str, Any]) -> tuple[str | None, list[str]]:
-    """Return a row's system prompt (None: it has none), and what was said by turns, user first.
+def _text_of_part(part: object) -> str:
+    if isinstance(part, dict):
+        if part.get("type") == "image_url":
+            return IMAGE
+        part = part.get("text")
+    if not isinstance(part, str):
+        raise Unfit("content")
+    return part
 
-    The last turn is the user's: the answer follows it.
+
+class Turns(NamedTuple):
+    """A conversation by turns.
+
+    Attributes:
+        system: the system prompt, None where there is none.
+        said: what was said, the user first and last; the answer follows it.
+        images: paths, one for each `<image>` in it.
+    """
+
+    system: str | None
+    said: list[str]
+    images: list[str]
+
+
+def turns_of(row: Mapping[str, Any]) -> Turns:
+    """Return what was said in a row by turns.
 
     Raises:
-        Unfit: it is no such conversation.
+        Unfit: it is no such conversation, or its images are no files.
     """
     messages = sent(row)
+    pictures = images.of_messages(messages)
     system = None
     if messages[0]["role"] == "system":
         system = text_of(messages[0].get("content"))
@@ -99,4 +129,9 @@ def turns_of(row: Mapping[str, Any]) -> tuple[str | None, list[str]]:
         said.append(text_of(message.get("content")))
     if len(said) % 2 == 0:
         raise Unfit("turns")
-    return system, said
+    if pictures:
+        if any(re.match(r"[a-z]+:", picture) for picture in pictures):
+            raise Unfit("image")
+        if "\n".join([system or "", *said, answer_of(row)]).count(IMAGE) != len(pictures):
+            raise Unfit("image")  # a text has the word, which a trainer takes for one more
+    return Turns(system, said, pictures)

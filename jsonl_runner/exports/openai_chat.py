@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import jsontext
+from .. import images, jsontext
 from ..framing import prompt_count
 from .conversation import Unfit, answer_of, has_image, sent, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-NAMES = ("messages",)
 #: Why an example would be refused, by the word that counts it.
 REASONS = {
     "data_type": "it or one of its messages is no object",
@@ -39,24 +39,40 @@ _MAX_TOKENS = 65_536
 _TOKENS_OF = "gpt-4.1"
 #: Images of an example, and bytes of each (the vision guide).
 _MAX_IMAGES, _MAX_IMAGE_BYTES = 10, 10_000_000
+_DATA = tuple(f"data:image/{kind};base64," for kind in ("jpeg", "png", "webp"))
 _KEYS = frozenset({"role", "content", "name", "function_call", "weight"})
 _ROLES = frozenset({"system", "user", "assistant", "function"})
 
 
-def shape(row: Mapping[str, Any]) -> dict[str, Any]:
+def shape(row: Mapping[str, Any], folder: Callable[[], Path]) -> dict[str, Any]:
     """Return a row as an example: the messages as they were sent, and the answer.
 
-    Keys of a message that hold null are left out, and parts that are texts become one.
+    Keys of a message that hold null are left out, and parts that are texts become one. Images in
+    files become data.
+
+    Args:
+        row: the row with its output.
+        folder: says what the paths of its images are relative to.
 
     Raises:
         Unfit: OpenAI would refuse it, or cut it off.
     """
     messages = [_plain(message) for message in sent(row)]
+    if images.of_messages(messages):
+        messages = _with_data(messages, folder())
     messages.append({"role": "assistant", "content": answer_of(row)})
     example = {"messages": messages}
     for problem in problems(example):
         raise Unfit(problem)
     return example
+
+
+def _with_data(messages: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Return messages with the content of images that are files."""
+    try:
+        return images.replaced(messages, lambda name: images.data_url(images.located(name, folder)))
+    except images.ImageError:
+        raise Unfit("image") from None
 
 
 def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +129,7 @@ def _is_part(part: object) -> bool:
     url = image.get("url") if isinstance(image, dict) else None
     if not isinstance(url, str):
         return False
-    if url.startswith("data:image/"):  # four letters stand for three bytes
+    if url.startswith(_DATA):  # four letters stand for three bytes
         return len(url) * 3 // 4 <= _MAX_IMAGE_BYTES
     return url.startswith(("https://", "http://"))
 

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .alpaca import EMPTY
 from .alpaca import NAMES as ALPACA_NAMES
 from .alpaca import shape as alpaca
 from .conversation import REASONS as UNFIT
 from .drops import MEANINGS as SPOILT
 from .fields import Fields
 from .forms import Form, form_of, part_of
-from .openai_chat import NAMES as OPENAI_NAMES
 from .openai_chat import REASONS as REFUSED
 from .openai_chat import shape as openai_chat
 from .sharegpt import NAMES as SHAREGPT_NAMES
@@ -21,15 +19,16 @@ from .sharegpt import shape as sharegpt
 from .split import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 #: What makes an example of a row, and the names it gives; other formats keep the row's own.
 _EXAMPLES = {
     "alpaca": (alpaca, ALPACA_NAMES),
     "sharegpt": (sharegpt, SHAREGPT_NAMES),
-    "openai-chat": (openai_chat, OPENAI_NAMES),
 }
+#: What stands in an example that does not need a field which others of its file have.
+_EMPTY: Mapping[str, Any] = {"system": "", "history": [], "images": []}
 #: What counts the rows that ask and answer what an earlier one did.
 REPEATED = "repeated"
 #: What the words mean that count rows which are not written.
@@ -60,16 +59,27 @@ class Plan:
     @property
     def needs_columns(self) -> bool:
         """Whether all rows must be seen before the first is written."""
-        return self.form.container in ("csv", "parquet") or self.form.format == "alpaca"
+        return self.form.container in ("csv", "parquet") or self._has_optional
 
-    def shape(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    @property
+    def _has_optional(self) -> bool:
+        """Whether examples have fields that not all of them need."""
+        return self.form.format in ("alpaca", "sharegpt")
+
+    def shape(self, row: Mapping[str, Any], folder: Callable[[], Path]) -> Mapping[str, Any]:
         """Return what is written of a row.
+
+        Args:
+            row: the row with its output.
+            folder: says what the paths of its images are relative to.
 
         Raises:
             Unfit: the format has no place for it.
         """
         if not self.form.is_example:
             return row if self.fields is None else self.fields.of(row)
+        if self.form.format == "openai-chat":
+            return openai_chat(row, folder)
         example = _EXAMPLES[self.form.format][0](row)
         return example if self.fields is None else {**example, **self.fields.of(row)}
 
@@ -78,9 +88,9 @@ class Plan:
 
         Loaders take the fields of a file from its first rows.
         """
-        if self.form.format != "alpaca":
+        if not self._has_optional:
             return row
-        return {name: row.get(name, EMPTY.get(name)) for name in names}
+        return {name: row.get(name, _EMPTY.get(name)) for name in names}
 
 
 def plan_of(

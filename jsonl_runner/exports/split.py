@@ -1,8 +1,8 @@
 """Parts of a dataset: which row goes into which, for ever.
 
-A row's part depends on the seed and on its prompt (instruction, input, messages), and on nothing
-else. So rows that are added or put in another order move no other row, several answers to one
-prompt are never on two sides, and shares are met as dice meet them.
+A row's part depends on the seed and on its prompt (instruction, input, messages, the names of its
+images), and on nothing else. So rows that are added or put in another order move no other row,
+several answers to one prompt are never on two sides, and shares are met as dice meet them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Split:
 
 def prompt_of(row: Mapping[str, Any]) -> bytes:
     """Return what a row asks, as bytes that are the same for the same prompt."""
-    return jsontext.dump([row["instruction"], row["input"], row.get("messages")], sort_keys=True)
+    asked = [row["instruction"], row["input"], row.get("messages")]
+    pictures = [row[name] for name in ("image", "images") if row.get(name)]
+    return jsontext.dump(asked + pictures, sort_keys=True)
 
 
 def parse_split(text: str) -> dict[str, float]:
