@@ -7,24 +7,21 @@ joins instruction and input with a line end.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..records import images_of
 from .conversation import answer_of, turns_of
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 NAMES = ("instruction", "input", "output", "system", "history", "images")
 
 
-def shape(row: Mapping[str, Any]) -> dict[str, Any]:
+def shape(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as an Alpaca example; LLaMA-Factory's fields only if it needs them.
 
     Raises:
         Unfit: its messages are no conversation by turns.
     """
-    if row.get("messages") is None and not images_of(dict(row)):
+    if row.get("messages") is None and not images_of(row):
         # An instruction is required there: a row with an input alone asks by that.
         asked = (row["instruction"], row["input"]) if row["instruction"] else (row["input"], "")
         return {"instruction": asked[0], "input": asked[1], "output": answer_of(row)}

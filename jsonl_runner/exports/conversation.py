@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .. import images, jsontext
 from ..prompts import messages_of
 from ..records import Record, images_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: What stands for an image in a text, as LLaMA-Factory has it.
 IMAGE = "<image>"
@@ -35,7 +32,7 @@ class Unfit(ValueError):  # noqa: N818  # a verdict on a row, not an error of an
         self.reason = reason
 
 
-def sent(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def sent(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the messages sent for a row: its own, or instruction as system and input as user.
 
     Images stand in them by the names that the row has for them. `developer` is OpenAI's newer word
@@ -46,13 +43,13 @@ def sent(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         {**message, "role": "system"} if message["role"] == "developer" else message
         for message in messages_of(record)
     ]
-    sources = images_of(dict(row))
+    sources = images_of(row)
     if sources and not images.of_messages(messages):
         return images.with_images(messages, sources)
     return messages
 
 
-def answer_of(row: Mapping[str, Any]) -> str:
+def answer_of(row: dict[str, Any]) -> str:
     """Return the answer as a text; one that is no text as its JSON."""
     output = row["output"]
     return output if isinstance(output, str) else jsontext.dump(output).decode()
@@ -106,7 +103,7 @@ class Turns(NamedTuple):
     images: list[str]
 
 
-def turns_of(row: Mapping[str, Any]) -> Turns:
+def turns_of(row: dict[str, Any]) -> Turns:
     """Return what was said in a row by turns.
 
     Raises:

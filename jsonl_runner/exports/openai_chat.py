@@ -44,7 +44,7 @@ _KEYS = frozenset({"role", "content", "name", "function_call", "weight"})
 _ROLES = frozenset({"system", "user", "assistant", "function"})
 
 
-def shape(row: Mapping[str, Any], folder: Callable[[], Path]) -> dict[str, Any]:
+def shape(row: dict[str, Any], folder: Callable[[], Path]) -> dict[str, Any]:
     """Return a row as an example: the messages as they were sent, and the answer.
 
     Keys of a message that hold null are left out, and parts that are texts become one. Images in

@@ -66,7 +66,7 @@ class Plan:
         """Whether examples have fields that not all of them need."""
         return self.form.format in ("alpaca", "sharegpt")
 
-    def shape(self, row: Mapping[str, Any], folder: Callable[[], Path]) -> Mapping[str, Any]:
+    def shape(self, row: dict[str, Any], folder: Callable[[], Path]) -> Mapping[str, Any]:
         """Return what is written of a row.
 
         Args:

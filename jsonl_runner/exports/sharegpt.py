@@ -7,17 +7,14 @@ turns, and gpt is the last to speak; `images` are paths, each of which is `<imag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .conversation import answer_of, turns_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 NAMES = ("conversations", "images")
 
 
-def shape(row: Mapping[str, Any]) -> dict[str, Any]:
+def shape(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as a ShareGPT conversation.
 
     Raises:
