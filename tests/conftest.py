@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +13,8 @@ from jsonl_runner.simulator import Simulator, SimulatorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from jsonl_runner.engines.cluster import Cluster
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +48,17 @@ def simulator() -> Iterator[Simulator]:
 def stage(simulator: Simulator, tmp_path: Path) -> Stage:
     """An input, an output and a configuration that lead to the simulator."""
     return Stage(simulator, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Ray cluster of one node for all tests that want one; they are skipped without Ray."""
+    pytest.importorskip("ray")
+    from jsonl_runner.engines.cluster import LOCAL, Cluster  # noqa: PLC0415
+
+    here = Path(__file__).parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray keeps a token there
+        running = Cluster(LOCAL, {"PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])})
+        yield running
+        running.close()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from engine_support import PATIENCE_S, begun, indices, numbers, rows, work
+from ray_support import PlainLead
 from support import until
 
 from jsonl_runner.clock import Stop
 from jsonl_runner.engines.local import LocalEngine
+from jsonl_runner.engines.ray import RayEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
 THREADS = 4
 
 
-@pytest.fixture
-def make() -> Make:
-    """Return what makes an engine of a few threads."""
-    return lambda stop: LocalEngine(work, threads=THREADS, stop=stop)
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Return what makes an engine of a few threads; Ray's on two workers."""
+    if request.param == "local":
+        return lambda stop: LocalEngine(work, threads=THREADS, stop=stop)
+    cluster = request.getfixturevalue("cluster")
+    lead = PlainLead(THREADS // 2, THREADS // 2)
+    return lambda stop: RayEngine(cluster, lead, stop=stop)
 
 
 def test_every_record_comes_back_once(make: Make, tmp_path: Path) -> None:

@@ -1,0 +1,189 @@
+"""The connection to Ray: a cluster of its own on this machine, or one that is there.
+
+Ray is asked for when somebody wants it, and not before: importing it takes a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .station import Station
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
+
+    from .station import Duty, Order, Report
+
+#: An own cluster: one that lives and dies with this process.
+LOCAL = "local"
+#: Bytes of its object store, the least that Ray takes: rows pass by it, but for the longest.
+_STORE_BYTES = 80 * 2**20
+#: Processors that a worker asks Ray for: it waits for answers, and a core serves many. Not 0, so that
+#: a head node that offers none (`num-cpus: 0`, as KubeRay advises) gets no workers.
+_CPUS = 0.01
+#: What Ray heeds: it would tell its makers of each start, and build an environment that uv made anew
+#: for each worker.
+_SURROUNDINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+_MISSING = (
+    "--engine ray needs Ray: pip install 'jsonl-runner[ray]' (there is none for Macs with an Intel "
+    "processor)"
+)
+
+
+class Lost(Exception):
+    """A worker is gone: its process, or its node."""
+
+
+class Cluster:
+    """Ray, connected; closed at the end of the run.
+
+    Args:
+        address: `local`, `auto` (the cluster that this machine is a node of), `host:port`, or
+            `ray://host:port`.
+        environ: for the processes of a cluster of its own, beside this process's environment; Ray
+            writes it nowhere.
+
+    Raises:
+        ConfigError: Ray is not installed, or the cluster cannot be reached.
+    """
+
+    def __init__(self, address: str, environ: Mapping[str, str]) -> None:
+        try:
+            import ray  # noqa: PLC0415
+        except ImportError as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name == "ray"
+            text = _MISSING if missing else f"Ray cannot be imported: {error}"
+            raise ConfigError(text) from None
+        self._ray: Any = ray
+        self.is_local = address == LOCAL
+        self._open = contextlib.ExitStack()
+        if not ray.is_initialized():  # else it is the caller's, and stays open
+            self._connect(address, environ)
+            self._open.callback(ray.shutdown)
+        self._open.enter_context(_quiet())
+        kind = ray.remote(
+            num_cpus=_CPUS, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+        )
+        self._station = kind(Station)
+
+    def _connect(self, address: str, environ: Mapping[str, str]) -> None:
+        own: dict[str, Any] = {}
+        if self.is_local:
+            own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        for name, value in _SURROUNDINGS.items():
+            os.environ.setdefault(name, value)
+        try:
+            with _environment(environ if self.is_local else {}), _own_signals():
+                # What workers print may hold prompts: it stays on their nodes.
+                self._ray.init(address, log_to_driver=False, logging_level="error", **own)
+        except Exception as error:  # noqa: BLE001  # Ray raises RuntimeError, ConnectionError, its own …
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(
+                f"--ray-address {address}: no Ray cluster can be had there ({why})"
+            ) from None
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that are alive and offer processors; 1 at least."""
+        offers = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return max(1, sum("CPU" in offer for offer in offers))
+
+    def hire(self) -> Any:
+        """Return a new worker; Ray places it when it can."""
+        return self._station.remote()
+
+    def open(self, worker: Any, make: Callable[[], Duty]) -> Future[Report]:
+        """Have a worker begin."""
+        future: Future[Report] = worker.open.remote(make).future()
+        return future
+
+    def step(self, worker: Any, order: Order) -> Future[Report]:
+        """Give a worker an order."""
+        future: Future[Report] = worker.step.remote(order).future()
+        return future
+
+    def close_worker(self, worker: Any) -> Future[None]:
+        """Have a worker let go of what it has open."""
+        future: Future[None] = worker.close.remote().future()
+        return future
+
+    def dismiss(self, worker: Any) -> None:
+        """End a worker's process, whatever it does."""
+        with contextlib.suppress(Exception):  # it may be gone, and Ray too
+            self._ray.kill(worker, no_restart=True)
+
+    def report_of(self, future: Future[Report]) -> Report:
+        """Return what came of a call that is over.
+
+        Raises:
+            Lost: the worker is gone.
+            RuntimeError: a defect, in the worker's own words.
+        """
+        from ray import exceptions  # noqa: PLC0415
+
+        try:
+            return future.result()
+        except exceptions.RayTaskError as error:
+            raise RuntimeError(f"a worker failed: {error.cause!r}") from None
+        except exceptions.RayError as error:
+            raise Lost(_first_line(error)) from None
+
+    def close(self) -> None:
+        """Leave the cluster; one of its own ends."""
+        with contextlib.suppress(Exception):  # it may be gone
+            self._open.close()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _environment(environ: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables in the environment of the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in environ}
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep SIGTERM as it is: Ray would take it for itself, for good."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray off stdout: it prints each worker's death there, whatever `log_to_driver` says."""
+    module = sys.modules.get("ray._private.worker")
+    before = getattr(module, "print_to_stdstream", None)
+    if before is not None:
+        module.print_to_stdstream = lambda *_args, **_more: None  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        if before is not None:
+            module.print_to_stdstream = before  # type: ignore[union-attr]

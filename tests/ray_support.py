@@ -1,0 +1,64 @@
+"""Workers on Ray for the tests of engines: what they do, and who leads them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from engine_support import work
+
+from jsonl_runner.clock import Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jsonl_runner.engines.station import Duty
+    from jsonl_runner.errors import JsonlRunnerError
+    from jsonl_runner.records import Outcome, Record
+
+
+class PlainDuty:
+    """Does what each row says; tells its number."""
+
+    def __init__(self, number: int, threads: int) -> None:
+        self.number = number
+        self.threads = threads
+        self.stop = Stop()
+
+    def work(self, record: Record) -> Outcome:
+        return work(record)
+
+    def hear(self, word: Any) -> None:
+        pass
+
+    def tell(self) -> int:
+        return self.number
+
+    def close(self) -> None:
+        pass
+
+
+class PlainLead:
+    """Leads workers of some threads each, and remembers what it was told."""
+
+    def __init__(self, *threads: int) -> None:
+        self.threads = threads
+        self.heard_of: set[int] = set()
+        self.losses: list[tuple[int, int]] = []
+        self.ends: list[tuple[int, str, bool]] = []
+
+    def duty(self, number: int) -> Callable[[], Duty]:
+        return partial(PlainDuty, number, self.threads[number])
+
+    def word(self, number: int) -> Any:
+        return None
+
+    def heard(self, number: int, told: Any) -> None:
+        self.heard_of.add(told)
+
+    def lost(self, number: int, rows: int, why: str) -> None:
+        assert why
+        self.losses.append((number, rows))
+
+    def ended(self, number: int, why: JsonlRunnerError, *, is_last: bool) -> None:
+        self.ends.append((number, str(why), is_last))
