@@ -63,6 +63,7 @@ class Config:
         notes: what is odd about the settings and was put right; for the user.
         origins: where each came from that is no default, in words: `config.yaml (openai.model)`,
             `environment OPENAI_API_KEY`, `arguments`.
+        file: the whole path of the file that was read; None: none was.
     """
 
     api_keys: tuple[Secret, ...] = ()
@@ -82,6 +83,10 @@ class Config:
     proxy: str | None = field(default=None, repr=False)
     transport: str = "curl"
     http2: bool = False
+    engine: str = "local"
+    ray_address: str = "local"
+    workers: int | None = None
+    key_groups: tuple[tuple[int, ...], ...] = ()
     max_cost: float | None = None
     max_tokens_total: int | None = None
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -91,6 +96,7 @@ class Config:
     cache_max_size_mb: float = 1024
     notes: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    file: Path | None = field(default=None, repr=False, compare=False)
 
 
 def load(
@@ -113,7 +119,7 @@ def load(
     config = Config()
     path = _found_here() if path is None else Path(path)
     if path is not None:
-        config = _from_file(path, environ)
+        config = replace(_from_file(path, environ), file=path.absolute())
     of_file = config.api_keys
     config = _apply(config, _from_environment(environ), ENVIRONMENT)
     unused = {key.reveal() for key in of_file} - {key.reveal() for key in config.api_keys}

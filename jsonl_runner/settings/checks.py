@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DEFAULT_API_BASE = "https://api.openai.com/v1"
 #: What can make the calls: libcurl, or the openai SDK.
 TRANSPORTS = ("curl", "openai")
+#: What spreads a run's rows over workers: threads here, or processes on a Ray cluster.
+ENGINES = ("local", "ray")
 PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
 
@@ -89,6 +91,33 @@ def switch(*, optional: bool) -> Callable[[object], bool | None]:
         raise ValueError(f"must be {kinds}, got {value!r}")
 
     return check
+
+
+def engine(value: object) -> str:
+    """Return one of `ENGINES`."""
+    if value not in ENGINES:
+        raise ValueError(f"must be one of {', '.join(ENGINES)}, got {value!r}")
+    return str(value)
+
+
+def ray_address(value: object) -> str:
+    """Return where a Ray cluster is: `local`, `auto`, `host:port` or `ray://host:port`."""
+    if value in ("local", "auto") or (isinstance(value, str) and value.rpartition(":")[2].isdigit()):
+        return str(value)
+    raise ValueError(f"must be local, auto, host:port or ray://host:port, got {value!r}")
+
+
+def key_groups(value: object) -> tuple[tuple[int, ...], ...]:
+    """Return groups of keys, each key by its position from 1."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(g, (list, tuple)) for g in value):
+        raise ValueError(f"must be a list of lists of positions, such as [[1, 2], [3]], got {value!r}")
+    found = [position for group in value for position in group]
+    for position in found:
+        if type(position) is not int or position < 1:
+            raise ValueError(f"must hold positions of keys, from 1, got {position!r}")
+        if found.count(position) > 1:
+            raise ValueError(f"has key {position} twice")
+    return tuple(tuple(group) for group in value if group)
 
 
 def text(value: object) -> str:

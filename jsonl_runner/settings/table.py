@@ -10,7 +10,20 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .checks import address, folder, keys, number, params, proxy, switch, text, transport
+from .checks import (
+    address,
+    engine,
+    folder,
+    key_groups,
+    keys,
+    number,
+    params,
+    proxy,
+    ray_address,
+    switch,
+    text,
+    transport,
+)
 from .price import prices
 
 if TYPE_CHECKING:
@@ -151,6 +164,32 @@ TABLE = (
         "http2",
         "ask for HTTP/2 over TLS (`curl` only); it gains nothing, but some gateways want it",
         switch(optional=False),
+    ),
+    Setting(
+        "engine",
+        "what spreads a run's rows over workers: `local` (threads of this process), or `ray` "
+        "(processes on a Ray cluster)",
+        engine,
+        is_text=True,
+    ),
+    Setting(
+        "ray_address",
+        "that cluster: `local` (one of its own on this machine), `auto`, `host:port`, "
+        "`ray://host:port`",
+        ray_address,
+        is_text=True,
+    ),
+    Setting(
+        "workers",
+        "processes on the cluster",
+        number(1, whole=True, optional=True),
+        unset="one a node",
+    ),
+    Setting(
+        "key_groups",
+        "keys that share their limits (one organisation's), by position: `[[1, 2], [3]]`; a group is "
+        "with one worker as long as there are no more workers than groups",
+        key_groups,
     ),
     Setting(
         "max_cost",
