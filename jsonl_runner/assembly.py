@@ -279,8 +279,14 @@ def _transport_settings(config: Config) -> TransportSettings:
     )
 
 
-def _sizes(config: Config, keys: int, rows: int | None) -> tuple[int, int, list[str]]:
-    """Return the threads, the calls at once on one key, and what to tell the user of it."""
+def sizes(config: Config, keys: int, rows: int | None) -> tuple[int, int]:
+    """Return the threads that are asked for, and the calls at once on one key.
+
+    Args:
+        config: the settings.
+        keys: how many there are.
+        rows: never more threads than this; None when unknown.
+    """
     per_key = config.per_key_concurrency
     threads = config.threads
     if threads is None:
@@ -288,6 +294,12 @@ def _sizes(config: Config, keys: int, rows: int | None) -> tuple[int, int, list[
     elif per_key == DEFAULT_PER_KEY_CONCURRENCY:
         per_key = max(per_key, math.ceil(threads / keys))
     threads = min(threads, max(1, rows)) if rows is not None else threads
+    return threads, per_key
+
+
+def _sizes(config: Config, keys: int, rows: int | None) -> tuple[int, int, list[str]]:
+    """Return the same, as far as this system allows, and what to tell the user of it."""
+    threads, per_key = sizes(config, keys, rows)
     limit = file_limit()
     notes = []
     if limit is not None and threads > limit:

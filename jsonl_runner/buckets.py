@@ -76,6 +76,12 @@ class Bucket:
         self.taken += cost
         return self.taken
 
+    def scale(self, factor: float) -> None:
+        """Keep to another part of a limit that is shared with others."""
+        self.rate *= factor
+        self.capacity *= factor
+        self.level *= factor
+
     def give_back(self, cost: float) -> None:
         """Return what was taken and not used (negative: what was used beyond it)."""
         self.level = min(self.capacity, self.level + cost)
@@ -128,6 +134,11 @@ class LearnedBucket(Bucket):
         self.level = min(level, self.level + share * (level - self.level))
         if limit.reset_s is not None:
             self._reset_at = now + max(limit.reset_s, _MIN_RESET_S)
+
+    def scale(self, factor: float) -> None:
+        """Keep to another part; what was measured of the last one is no measure of it."""
+        super().scale(factor)
+        self._anchor = None
 
     def refused(self) -> None:
         """Note that a call took nothing: what was sent is no measure of what flowed in."""

@@ -91,6 +91,11 @@ class Concurrency:
             self.limit += 1
             self.why = _PROBES
 
+    def allow(self, maximum: int) -> None:
+        """Take another maximum."""
+        self.maximum = maximum
+        self.limit = min(self.limit, maximum)
+
     def refused(self, number: int, position: int, newest: int, *, saturated: bool) -> None:
         """Note a 429.
 

@@ -86,7 +86,7 @@ class Config:
     engine: str = "local"
     ray_address: str = "local"
     workers: int | None = None
-    key_groups: tuple[tuple[int, ...], ...] = ()
+    key_groups: list[list[int]] = field(default_factory=list)
     max_cost: float | None = None
     max_tokens_total: int | None = None
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

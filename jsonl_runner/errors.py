@@ -96,6 +96,17 @@ class RunStoppedError(JsonlRunnerError):
 class NoUsableKeyError(RunStoppedError):
     """Every key is retired."""
 
+    @classmethod
+    def of(cls, keys: Sequence[tuple[str, str]]) -> NoUsableKeyError:
+        """Return the error that names keys; of each its label, and why it is finished."""
+        hint = "put them right or replace them, then run the same command again"
+        if len(keys) == 1:
+            ((label, why),) = keys
+            return cls(f"the only key is finished: {label} {why}; {hint}")
+        shown = [f"{label} {why.partition(':')[0]}" for label, why in keys[:5]]
+        more = f"; and {len(keys) - 5} more" if len(keys) > 5 else ""
+        return cls(f"all {len(keys)} keys are finished: {'; '.join(shown)}{more}; {hint}")
+
 
 class WrongEndpointError(RunStoppedError):
     """No request of this run can succeed: wrong model, path, host name or certificate."""

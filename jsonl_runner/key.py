@@ -59,6 +59,7 @@ class Key:
         "in_flight",
         "is_bounded",
         "learned",
+        "part",
         "refusals",
         "refused",
         "rested_number",
@@ -94,6 +95,8 @@ class Key:
         #: Buckets for requests and tokens: from the configuration, and from the headers.
         self.configured = configured
         self.learned: list[LearnedBucket | None] = [None, None]
+        #: The part of its limits that is ours; others have the rest.
+        self.part = 1.0
         #: Counts changes, so that the rotator knows a stale heap entry.
         self.version = 0
         self._sort_buckets()
@@ -105,6 +108,14 @@ class Key:
         self._by_token: list[Bucket] = [bucket for bucket in by_token if bucket is not None]
         #: Whether there is any bucket.
         self.is_bounded = bool(self._by_request or self._by_token)
+
+    def share(self, part: float, calls: int) -> None:
+        """Keep to a part of its limits, and to so many calls at the same time."""
+        factor, self.part = part / self.part, part
+        for bucket in (*self.configured, *self.learned):
+            if bucket is not None:
+                bucket.scale(factor)
+        self.concurrency.allow(calls)
 
     def wait_s(self, tokens: int, now: float) -> float:
         """Return the seconds until every bucket has room for a call of this size."""
@@ -140,6 +151,10 @@ class Key:
             bucket = self.learned[number]
             if limit is None:
                 continue
+            if self.part != 1.0:
+                limit = limit._replace(  # noqa: PLW2901  # the same limit, as far as it is ours
+                    limit=limit.limit * self.part, remaining=limit.remaining * self.part
+                )
             if bucket is None:
                 bucket = self.learned[number] = LearnedBucket(limit, now)
                 self._sort_buckets()

@@ -11,7 +11,7 @@ import heapq
 import itertools
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from . import backoff
 from .attempts import Kind, Verdict
@@ -64,6 +64,16 @@ class KeysView:
     trouble: str
     #: The keys that are retired, and why, a line each.
     losses: tuple[str, ...] = ()
+
+
+class Books(Protocol):
+    """What is known of a run's keys, wherever they are used."""
+
+    def view(self) -> KeysView:
+        """Return the state of all keys, for the progress line."""
+
+    def keys(self) -> list[KeyView]:
+        """Return every key as people see it."""
 
 
 class Rotator:
@@ -294,16 +304,44 @@ class Rotator:
     def _all_retired(self) -> RunStoppedError:
         if self._lack_model == len(self._keys) and not self._worked:
             return WrongEndpointError(f"{self._keys[0].retired}: check model (--model)")
-        hint = "put them right or replace them, then run the same command again"
-        if len(self._keys) == 1:
-            (key,) = self._keys
-            text = f"the only key is finished: {key.secret.label} {key.retired}; {hint}"
-            return NoUsableKeyError(text)
-        codes = [(key.retired or "").partition(":")[0] for key in self._keys[:5]]
-        shown = [f"{k.secret.label} {code}" for k, code in zip(self._keys, codes, strict=False)]
-        more = f"; and {len(self._keys) - 5} more" if len(self._keys) > 5 else ""
-        count = f"all {len(self._keys)} keys are finished"
-        return NoUsableKeyError(f"{count}: {'; '.join(shown)}{more}; {hint}")
+        return NoUsableKeyError.of([(key.secret.label, key.retired or "") for key in self._keys])
+
+    def share(self, part: float, calls: int) -> None:
+        """Keep to a part of what each key may do: other processes have the rest.
+
+        Args:
+            part: of its limits on requests and tokens.
+            calls: at the same time on one key, at the most.
+        """
+        with self._lock:
+            now = self._clock.now()
+            for key in self._keys:
+                key.share(part, calls)
+                self._file(key, now)
+            self._changed.notify_all()
+
+    def learn(self, label: str, *, retired: str = "", cooldown_s: float = 0.0, why: str) -> None:
+        """Take note of what others, who use the same key, have been told of it.
+
+        Args:
+            label: the key's; one that is not here is none of ours.
+            retired: why it is of no more use; empty: it is.
+            cooldown_s: seconds that it is to rest.
+            why: what was said when it was told to.
+        """
+        with self._lock:
+            now = self._clock.now()
+            for key in self._keys:
+                if key.secret.label != label or key.retired is not None:
+                    continue
+                if retired:
+                    self._usable -= 1
+                    key.retired = retired
+                elif cooldown_s:
+                    key.cooling_until = max(key.cooling_until, now + cooldown_s)
+                    key.trouble = why
+                self._file(key, now)
+            self._changed.notify_all()
 
     def view(self) -> KeysView:
         """Return the state of all keys, for the progress line."""

@@ -9,13 +9,11 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from .assembly import assemble
 from .batch.manifest import waiting_rows
 from .calllog import CallLog, SeenInput, fingerprints, last_input, path_for
 from .choice import Choice, left_rows
 from .clock import Clock, Stop, SystemClock
 from .engines.base import TICK_S
-from .engines.local import LocalEngine
 from .errors import (
     InputError,
     JsonlRunnerError,
@@ -23,6 +21,7 @@ from .errors import (
     RunInterruptedError,
     RunStoppedError,
 )
+from .fleet.team import team_of
 from .guards import Guards
 from .indexes import IndexSet
 from .ledger import Ledger
@@ -41,8 +40,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .appendfile import FsyncPolicy
-    from .assembly import Crew, StandIn
+    from .assembly import StandIn
     from .config import Config
+    from .fleet.team import Team
     from .keys import KeysView
     from .records import Outcome, Record
     from .spending import Spending
@@ -192,7 +192,7 @@ class _Run:
             self._spending = spending_of(
                 self._config, self._clock, self._job.output, sorted(self._models or ()), self._note
             )
-        crew = assemble(
+        team = team_of(
             self._config,
             clock=self._clock,
             stop=self._stop,
@@ -201,7 +201,7 @@ class _Run:
             rows=found.todo - self._left_out - self._summary.left_out if found else None,
             spending=self._spending,
         )
-        for note in crew.notes:
+        for note in team.notes:
             self._note(note)
         records = self._records(found)
         # What comes from a pipe can be looked at once only.
@@ -212,12 +212,12 @@ class _Run:
         try:
             calllog = CallLog(self._job.output, seen)
             with stopping(self._stop), contextlib.closing(calllog):
-                self._loop(crew, records, calllog)
+                self._loop(team, records, calllog)
         except JsonlRunnerError as error:
             self._fail(error)
         finally:
-            self._shown.close(self._summary, crew.rotator.view())
-            crew.close()
+            self._shown.close(self._summary, team.books.view())
+            team.close()
         return self._end()
 
     def _note(self, text: str) -> None:
@@ -307,10 +307,9 @@ class _Run:
         self._stop.request(bad_rows_error([row]))
         return False
 
-    def _loop(self, crew: Crew, records: Iterator[Record], calllog: CallLog) -> None:
-        engine = LocalEngine(crew.work, threads=crew.threads, stop=self._stop)
+    def _loop(self, team: Team, records: Iterator[Record], calllog: CallLog) -> None:
         self._started = self._clock.now()
-        self._shown.begin(self._summary, crew.rotator, self._stop)
+        self._shown.begin(self._summary, team.books, self._stop)
         before = self._ledger.found
         first_run = not before.done and not before.nulls
         guards = Guards(
@@ -322,7 +321,7 @@ class _Run:
             first_run=first_run,
         )
         shown_at = float("-inf")
-        with contextlib.closing(engine.outcomes(records)) as groups:
+        with contextlib.closing(team.engine.outcomes(records)) as groups:
             for group in groups:
                 if group:
                     self._ledger.append(group)
@@ -335,11 +334,11 @@ class _Run:
                 now = self._clock.now()
                 if now - shown_at >= TICK_S:
                     shown_at = now
-                    keys = crew.rotator.view()
-                    guards.tick(keys, idle=engine.idle)
+                    keys = team.books.view()
+                    guards.tick(keys, idle=team.engine.idle)
                     self._shown.show(self._summary, keys)
                     self._tell_stopping(keys)
-        guards.tick(crew.rotator.view(), idle=True)  # what came after the last look
+        guards.tick(team.books.view(), idle=True)  # what came after the last look
         reason = self._stop.reason
         if reason is not None and not (self._complete and isinstance(reason, RunInterruptedError)):
             raise reason

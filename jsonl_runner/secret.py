@@ -24,10 +24,11 @@ MAX_MESSAGE, MAX_CODE = 400, 64
 class Secret:
     """One API key: shown as its label wherever it is printed, read only through `reveal`."""
 
-    __slots__ = ("_value", "label")
+    __slots__ = ("_value", "label", "position")
 
     def __init__(self, value: str, position: int) -> None:
         self._value = value
+        self.position = position
         #: Position in the configuration, from 1, and the last four characters.
         self.label = f"#{position}(…{value[-4:]})"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .clock import Clock, Stop
     from .config import Config
-    from .keys import KeysView, Rotator
+    from .keys import Books, KeysView
     from .metrics import Metrics
     from .progress import Progress
     from .records import Outcome
@@ -61,7 +61,7 @@ class _Watched:
     """The run, as soon as there is one."""
 
     summary: RunSummary
-    rotator: Rotator
+    books: Books
     stop: Stop
     state: StateFile
 
@@ -179,7 +179,7 @@ class Watch:
                 summary = self._run.summary
                 # Where nothing came of it, no file is left behind.
                 if ended and self._run.state.is_there and summary.done + summary.failed:
-                    self._run.state.end(self._take(self._run.rotator.view()), ended)
+                    self._run.state.end(self._take(self._run.books.view()), ended)
                 else:
                     self._run.state.remove()
             self._event(
@@ -189,10 +189,10 @@ class Watch:
                 summary=summary.to_dict() if summary is not None else None,
             )
 
-    def begin(self, summary: RunSummary, rotator: Rotator, stop: Stop) -> None:
+    def begin(self, summary: RunSummary, books: Books, stop: Stop) -> None:
         """Take note that calls begin; the ledger's lock is held."""
         self._tally.begin(self._clock.now())
-        self._run = _Watched(summary, rotator, stop, StateFile(self._output))
+        self._run = _Watched(summary, books, stop, StateFile(self._output))
 
     def add(self, group: Sequence[Outcome]) -> None:
         """Count Outcomes that are written."""
@@ -245,7 +245,7 @@ class Watch:
         return self._tally.snapshot(
             run.summary,
             keys,
-            run.rotator.keys(),
+            run.books.keys(),
             now=self._clock.now(),
             wall=self._clock.wall(),
             stopping=stopping,

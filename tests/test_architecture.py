@@ -97,6 +97,7 @@ FLOORS = [
     },
     {"engines", "cached", "batch", "metrics", "lookout"},
     {"assembly", "convert", "watching"},
+    {"fleet"},
     {"runner", "answering", "keycheck", "session", "models", "folder"},
     {"aio", "conversation", "steps", "texts", "questions"},
     {"toolkit", "compat"},

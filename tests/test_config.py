@@ -39,6 +39,10 @@ VALUES: dict[str, Any] = {
     "proxy": "socks5h://127.0.0.1:9",
     "transport": "openai",
     "http2": True,
+    "engine": "ray",
+    "ray_address": "head:6379",
+    "workers": 3,
+    "key_groups": [[1, 2]],
     "max_cost": 5,
     "max_tokens_total": 1000000,
     "prices": {"m": {"input": 0.5, "output": 2.0}},
@@ -95,6 +99,10 @@ def test_defaults() -> None:
         "proxy": None,
         "transport": "curl",
         "http2": False,
+        "engine": "local",
+        "ray_address": "local",
+        "workers": None,
+        "key_groups": [],
         "max_cost": None,
         "max_tokens_total": None,
         "prices": {},
@@ -110,7 +118,7 @@ def test_the_example_is_the_defaults() -> None:
     """`config.json.example` holds every setting there is, no other, with its default."""
     example = json.loads(EXAMPLE.read_text(encoding="utf-8"))
     assert list(example) == list(SETTINGS)
-    assert set(SETTINGS) == {field.name for field in fields(Config)} - {"notes", "origins"}
+    assert set(SETTINGS) == {field.name for field in fields(Config)} - {"notes", "origins", "file"}
     assert {**example, "api_keys": []} == plain(Config())
 
 
@@ -160,7 +168,7 @@ def test_the_processs_own_environment_is_the_default(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in VALUES if name not in {"api_keys", "params", "prices"}]
+    "name", [name for name in VALUES if name not in {"api_keys", "params", "prices", "key_groups"}]
 )
 def test_argument_before_environment_before_file_before_default(tmp_path: Path, name: str) -> None:
     """For each setting the nearest source that names it decides; an argument of None names none."""
@@ -169,6 +177,8 @@ def test_argument_before_environment_before_file_before_default(tmp_path: Path, 
     env_value: Any
     if name == "transport":  # there are two
         file_value, env_value = "openai", "curl"
+    elif name == "engine":
+        file_value, env_value = "ray", "local"
     elif name in SWITCHES:
         file_value, env_value = True, False
     elif isinstance(value, (int, float)):
@@ -276,6 +286,10 @@ WRONG: dict[str, list[object]] = {
     "proxy": [5, "host:1", "ftp://host", True],
     "transport": [5, "", "libcurl", None, ["curl"], True],
     "http2": [1, 0, "yes", "", None, "true"],
+    "engine": [5, "", "dask", None, ["ray"], True],
+    "ray_address": [5, "", "head", "host:", None, True],
+    "workers": [0, -1, 1.5, "5", True],
+    "key_groups": [5, "x", None, [1], [[0]], [["1"]], [[1, 1]], [[1], [1]], [[True]]],
     "max_cost": [-1, "5", True, float("nan"), float("inf")],
     "max_tokens_total": [0, 1.5, "5", True],
     "prices": [

@@ -94,6 +94,27 @@ def budget_options(command: _Command) -> _Command:
     return command
 
 
+def engine_options(command: _Command) -> _Command:
+    """Add the options that say where calls are made; collected by `config_of`."""
+    for option in (
+        click.option(
+            "--workers", type=int, help="Processes on the Ray cluster.  [default: one a node]"
+        ),
+        click.option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="local, auto, host:port or ray://host:port.  [default: local]",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            help="Threads of this process, or processes on a Ray cluster.  [default: local]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 price_option = click.option(
     "--price",
     metavar="input=X,output=Y",
@@ -144,7 +165,7 @@ def model_of(config: Config) -> str:
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:
     names = ("model", "api_base", "proxy", "transport", "threads", "max_retries", "timeout")
     overrides = {name: options[name] for name in names}
-    for name in ("cache", "max_cost", "max_tokens_total"):
+    for name in ("cache", "max_cost", "max_tokens_total", "engine", "ray_address", "workers"):
         overrides[name] = options.get(name)
     if options.get("price") is not None:
         from ..settings.price import from_option  # noqa: PLC0415

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import EXIT_BUDGET, EXIT_STOPPED, EXIT_USAGE, ConfigError, JsonlRunnerError
-from .calling import budget_options, call_options, config_of, simulate_option
+from .calling import budget_options, call_options, config_of, engine_options, simulate_option
 from .options import (
     PATH,
     bad_rows_option,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     help="Take answers to equal requests from the cache, and keep new ones.  [default: no]",
 )
 @budget_options
+@engine_options
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Do the first N rows only.")
 @click.option(
     "--sample", type=click.IntRange(min=1), metavar="N", help="Do N rows only, taken at random."

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 LOCAL = "local"
 #: Bytes of its object store, the least that Ray takes: rows pass by it, but for the longest.
 _STORE_BYTES = 80 * 2**20
-#: Processors that a worker asks Ray for: it waits for answers, and a core serves many. Not 0, so that
-#: a head node that offers none (`num-cpus: 0`, as KubeRay advises) gets no workers.
+#: Processors that a worker asks Ray for: it waits for answers, and a core serves many. Not 0, so
+#: that a head node that offers none (`num-cpus: 0`, as KubeRay advises) gets no workers.
 _CPUS = 0.01
-#: What Ray heeds: it would tell its makers of each start, and build an environment that uv made anew
-#: for each worker.
+#: What Ray heeds: it would tell its makers of each start, and build an environment that uv made
+#: anew for each worker.
 _SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -40,7 +40,7 @@ _MISSING = (
 )
 
 
-class Lost(Exception):
+class WorkerLostError(Exception):
     """A worker is gone: its process, or its node."""
 
 
@@ -98,6 +98,21 @@ class Cluster:
         offers = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         return max(1, sum("CPU" in offer for offer in offers))
 
+    def check_sending(self, function: object) -> None:
+        """Check that a function of the user's can go to other processes.
+
+        Raises:
+            ConfigError: it holds what stays where it is (an open file, a lock).
+        """
+        from ray import cloudpickle  # noqa: PLC0415
+
+        try:
+            cloudpickle.dumps(function)
+        except Exception as error:  # noqa: BLE001  # whatever its parts raise
+            raise ConfigError(
+                f"--engine ray: this function cannot be sent to other processes ({error})"
+            ) from None
+
     def hire(self) -> Any:
         """Return a new worker; Ray places it when it can."""
         return self._station.remote()
@@ -126,7 +141,7 @@ class Cluster:
         """Return what came of a call that is over.
 
         Raises:
-            Lost: the worker is gone.
+            WorkerLostError: the worker is gone.
             RuntimeError: a defect, in the worker's own words.
         """
         from ray import exceptions  # noqa: PLC0415
@@ -136,7 +151,7 @@ class Cluster:
         except exceptions.RayTaskError as error:
             raise RuntimeError(f"a worker failed: {error.cause!r}") from None
         except exceptions.RayError as error:
-            raise Lost(_first_line(error)) from None
+            raise WorkerLostError(_first_line(error)) from None
 
     def close(self) -> None:
         """Leave the cluster; one of its own ends."""

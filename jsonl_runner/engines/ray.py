@@ -1,8 +1,8 @@
 """The engine of many machines: workers on a Ray cluster, each with threads of its own.
 
-Every worker has one call outstanding, which gives it rows and waits for answers. A row belongs to its
-worker until its Outcome is here; when the worker dies, its rows go to others. Nothing is ever sent
-again by Ray itself: what is paid twice is decided here alone.
+Every worker has one call outstanding, which gives it rows and waits for answers. A row belongs to
+its worker until its Outcome is here; when the worker dies, its rows go to others. Nothing is ever
+sent again by Ray itself: what is paid twice is decided here alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import JsonlRunnerError, RunStoppedError
 from ..records import Outcome, fingerprint
 from .base import TICK_S
-from .cluster import Lost
+from .cluster import WorkerLostError
 from .feed import Feed
 from .station import Order
 
@@ -37,23 +37,21 @@ _SUSPECT, _CULPRIT = 2, 3
 _MAX_FAILURES = 3
 #: Reports a second that one driver takes from all workers together: half a millisecond each.
 _REPORTS_PER_S = 500.0
-#: Seconds to the next report where some rows are answered; where none is; and where a worker has too
-#: few rows and more may come.
+#: Seconds to the next report where some rows are answered; where none is; and where a worker has
+#: too few rows and more may come.
 _LINGER_S, _PATIENCE_S, _HUNGRY_S = 0.1, 0.5, 0.05
 #: A report is due when this part of a worker's threads has answered.
 _ENOUGH = 4
-#: Seconds to wait at the end for workers to close what they have open, and after an abort for answers.
+#: Seconds to wait at the end for workers to close what is open, and after an abort for answers.
 _GRACE_S = 2.0
 
 
 class Lead(Protocol):
-    """What is said to the workers beside their rows, and heard from them.
+    """What is said to the workers beside their rows, and heard from them."""
 
-    Attributes:
-        threads: calls at the same time of each worker.
-    """
-
-    threads: Sequence[int]
+    @property
+    def threads(self) -> Sequence[int]:
+        """Calls at the same time of each worker."""
 
     def duty(self, number: int) -> Callable[[], Duty]:
         """Return what a worker is to do; it is sent there, and holds no key."""
@@ -181,7 +179,7 @@ class RayEngine:
         slot.call = None
         try:
             report = self._cluster.report_of(call)
-        except Lost as error:
+        except WorkerLostError as error:
             self._mourn(slot, str(error), group)
             return
         except RuntimeError as error:

@@ -166,7 +166,7 @@ class Station:
         return report
 
     def _emptied(self) -> list[str]:
-        back = []
+        back: list[str] = []
         while True:
             try:
                 record = self._store.get_nowait()

@@ -102,22 +102,26 @@ def engine(value: object) -> str:
 
 def ray_address(value: object) -> str:
     """Return where a Ray cluster is: `local`, `auto`, `host:port` or `ray://host:port`."""
-    if value in ("local", "auto") or (isinstance(value, str) and value.rpartition(":")[2].isdigit()):
+    if value in ("local", "auto") or (
+        isinstance(value, str) and value.rpartition(":")[2].isdigit()
+    ):
         return str(value)
     raise ValueError(f"must be local, auto, host:port or ray://host:port, got {value!r}")
 
 
-def key_groups(value: object) -> tuple[tuple[int, ...], ...]:
+def key_groups(value: object) -> list[list[int]]:
     """Return groups of keys, each key by its position from 1."""
     if not isinstance(value, (list, tuple)) or not all(isinstance(g, (list, tuple)) for g in value):
-        raise ValueError(f"must be a list of lists of positions, such as [[1, 2], [3]], got {value!r}")
+        raise ValueError(
+            f"must be a list of lists of positions, such as [[1, 2], [3]], got {value!r}"
+        )
     found = [position for group in value for position in group]
     for position in found:
         if type(position) is not int or position < 1:
             raise ValueError(f"must hold positions of keys, from 1, got {position!r}")
         if found.count(position) > 1:
             raise ValueError(f"has key {position} twice")
-    return tuple(tuple(group) for group in value if group)
+    return [list(group) for group in value if group]
 
 
 def text(value: object) -> str:

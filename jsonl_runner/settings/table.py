@@ -187,8 +187,8 @@ TABLE = (
     ),
     Setting(
         "key_groups",
-        "keys that share their limits (one organisation's), by position: `[[1, 2], [3]]`; a group is "
-        "with one worker as long as there are no more workers than groups",
+        "keys that share their limits (one organisation's), by position: `[[1, 2], [3]]`; a group "
+        "is with one worker as long as there are no more workers than groups",
         key_groups,
     ),
     Setting(

@@ -1,0 +1,1 @@
+"""Settings to an engine: threads of this process, or workers on a cluster."""
