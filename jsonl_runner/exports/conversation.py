@@ -127,7 +127,7 @@ def turns_of(row: dict[str, Any]) -> Turns:
     if len(said) % 2 == 0:
         raise Unfit("turns")
     if pictures:
-        if any(re.match(r"[a-z]+:", picture) for picture in pictures):
+        if any(re.match(r"[a-z]{2,}:", picture) for picture in pictures):
             raise Unfit("image")
         if "\n".join([system or "", *said, answer_of(row)]).count(IMAGE) != len(pictures):
             raise Unfit("image")  # a text has the word, which a trainer takes for one more
