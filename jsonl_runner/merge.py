@@ -183,7 +183,7 @@ class _Merge:
             for part, row in self._chosen(summary):
                 sinks[part].write(plan.filled(row, names))
                 counts[part] += 1
-            self._check(summary)
+            self._check_fields()
             summary.written = sum(counts.values())
             summary.parts = counts if plan.split else {}
             summary.notes += self._notes(counts)
@@ -195,6 +195,8 @@ class _Merge:
         if drops:
             drops.begin()
         for row, folder in self._joined(summary):
+            if plan.fields:
+                plan.fields.note(row)
             if row["output"] is None and not self.keep_null:
                 continue
             spoilt = drops and row["output"] is not None and drops.reason_of(row)
@@ -242,9 +244,9 @@ class _Merge:
                 "output stands in place of the former"
             )
 
-    def _check(self, summary: MergeSummary) -> None:
+    def _check_fields(self) -> None:
         unseen = self.plan.fields.unseen if self.plan.fields else []
-        if unseen and summary.rows > summary.without_output:
+        if unseen:
             raise InputError(
                 f"{self.data}: no row has a field {', '.join(map(repr, unseen))}; check the fields "
                 "asked for"

@@ -563,6 +563,8 @@ def test_a_field_that_no_row_has(bench: Bench) -> None:
         with pytest.raises(InputError, match="no row has a field 'scorr'"):
             bench.merge(name, fields=["index", "scorr"])
     assert bench.files() == set()
+    bench.lay([row(1), row(2, score=1)], {"1": "a", "2": ""})
+    assert bench.merge("m.jsonl", fields=["score"], drop_reasons=["empty"]).written == 1
 
 
 # Parts.

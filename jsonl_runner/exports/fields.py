@@ -34,13 +34,16 @@ class Fields:
             raise ConfigError("fields: there is none; give at least one name")
         self._unseen = set(self._source_of.values())
 
-    def of(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the chosen fields of a row; null for one it does not have."""
+    def note(self, row: Mapping[str, Any]) -> None:
+        """Take note of which fields a row has."""
         if self._unseen:
             self._unseen.difference_update(row)
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the chosen fields of a row; null for one it does not have."""
         return {name: row.get(source) for name, source in self._source_of.items()}
 
     @property
     def unseen(self) -> list[str]:
-        """The fields that no row had so far."""
+        """The fields that no row had of those noted."""
         return sorted(self._unseen)
