@@ -1,25 +1,34 @@
-"""The first requests of a run as they would be sent. Nothing is sent, and no file is touched."""
+"""The first requests of a run as they would be sent. Nothing is sent, and no file is touched.
+
+`preview` looks at all rows and the ledger, as a run does; `render` at no more rows than it shows.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from . import images
 from .calllog import fingerprints
 from .choice import Choice, left_rows
+from .dataset import dataset_of
 from .errors import InputError
 from .framing import prompt_count
 from .ledger import scan
-from .prompts import Composer
-from .reader import GroupReader, open_input
+from .prompts import Composer, messages_of, readable
+from .reader import GroupReader, RowReader, open_input
+from .records import BadRow
 from .secret import without_login
-from .survey import survey
+from .survey import bad_rows_error, survey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from .config import Config
+    from .dataset import Data
     from .indexes import IndexSet
     from .prompts import Request
     from .records import Record
@@ -35,7 +44,8 @@ class Preview(NamedTuple):
 
     Attributes:
         rows: how many it would call.
-        requests: the first of them: `index`, `url`, `body`, `input_tokens`, `max_output_tokens`.
+        requests: the first of them: `index`, `url`, `body`, `input_tokens`, `max_output_tokens`;
+            images cut short.
     """
 
     rows: int
@@ -94,8 +104,71 @@ def preview(  # what a run goes by
             rows += 1
             if rows <= SHOWN:
                 record = group.record(which)
-                requests.append(_shown(record, composer.compose(record), config))
+                shown = _shown(record, composer.compose(record), config)
+                body = shown["body"]
+                body["messages"] = images.replaced(body["messages"], images.shortened)
+                requests.append(shown)
     return Preview(rows, requests)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A row as it would be asked.
+
+    Attributes:
+        index: the row's.
+        where: its file and line.
+        messages: the conversation, to be read: role and text of each message.
+        request: `index`, `method`, `url`, `body`, `input_tokens`, `max_output_tokens`.
+    """
+
+    index: str
+    where: str
+    messages: list[tuple[str, str]]
+    request: dict[str, Any]
+
+
+def render(
+    config: Config,
+    data: Data,
+    *,
+    limit: int = SHOWN,
+    bad_rows: BadRowsPolicy = "fail",
+    bad: list[BadRow] | None = None,
+) -> Iterator[Rendered]:
+    """Yield the first rows of a dataset as they would be asked.
+
+    Args:
+        config: the settings; needs no key.
+        data: the input.
+        limit: rows to show.
+        bad_rows: what to do about rows that cannot be used: raise, or leave them out.
+        bad: gets those that are left out.
+
+    Raises:
+        InputError: the input cannot be read; BadRowsError: or a row cannot be used.
+    """
+    composer = Composer(config.model, config.params)
+    dataset = dataset_of(data)
+    with dataset.open() as stream:
+        reader = RowReader(stream, str(dataset))
+        records = reader.records()
+        while limit > 0 and (record := next(records, None)) is not None:
+            if not isinstance(record, BadRow):
+                limit -= 1
+                yield _rendered(record, reader.where(), composer, config)
+            elif bad_rows == "fail":
+                raise bad_rows_error([record])
+            elif bad is not None:
+                bad.append(record)
+
+
+def _rendered(record: Record, where: str, composer: Composer, config: Config) -> Rendered:
+    messages = [
+        (str(message["role"]), readable(message.get("content"))) for message in messages_of(record)
+    ]
+    request = _shown(record, composer.compose(record), config)
+    return Rendered(record.index, where, messages, request)
 
 
 def _shown(record: Record, request: Request, config: Config) -> dict[str, Any]:

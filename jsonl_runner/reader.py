@@ -109,6 +109,10 @@ class RowReader:
         """The folder of the file that the row read last comes from."""
         return _folder(self.line, self._bad_row)
 
+    def where(self) -> str:
+        """Return where the row read last stands: file and line."""
+        return str(self._bad_row(self.line, "")).removesuffix(": ")
+
     def records(self) -> Iterator[Record | BadRow]:
         """Yield each row as a Record, or as a BadRow; no line is read ahead of it."""
         for row in self.rows():

@@ -312,7 +312,7 @@ def _nearby_fields(row: dict[str, Any]) -> str:
     if not others:
         return ""
     shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
-    return f'; its fields are {shown}: rename the one with the prompt to "instruction"'
+    return f"; its fields are {shown}: --map instruction={others[0]} takes one of them"
 
 
 def kind_of(value: object) -> str:

@@ -55,10 +55,21 @@ class Survey:
         """Raise what is wrong with the rows, unless they are to be skipped.
 
         Raises:
-            BadRowsError: some rows cannot be used; names the first 20.
+            BadRowsError: some rows cannot be used; names the first 20, or the one reason that there
+                is for all rows: a field that no row has is one mistake.
         """
-        if policy == "fail" and self.bad:
+        if policy != "fail" or not self.bad:
+            return
+        first = self.bad[0]
+        if self.rows or len(self.bad) == 1 or len({_kind_of(row) for row in self.bad}) > 1:
             raise bad_rows_error(self.bad)
+        count = len(self.bad)
+        raise BadRowsError(f"{first} (and so for all {count:,} rows)", [], count)
+
+
+def _kind_of(row: BadRow) -> str:
+    """Return a reason without what it tells of the single row."""
+    return row.reason.split(";", 1)[0]
 
 
 def bad_rows_error(bad: list[BadRow]) -> BadRowsError:

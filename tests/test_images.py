@@ -8,14 +8,21 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import read_calls, read_ledger, write_rows
 
 from jsonl_runner import images
+from jsonl_runner.batch.anthropicform import params_of
 from jsonl_runner.images import ImageError
 from jsonl_runner.prompts import Composer, messages_of, readable, texts_of
 from jsonl_runner.records import Record, fingerprint, to_record
+from jsonl_runner.runner import Job, run
+from jsonl_runner.simulator import answer_text
+from jsonl_runner.spread import spread
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from support import Stage
 
 #: The smallest PNG there is: one pixel.
 PNG = base64.b64decode(
@@ -164,3 +171,125 @@ def test_an_image_weighs_as_its_tokens(tmp_path: Path) -> None:
     assert len(request.body) > 1_300_000
     assert 1050 < request.size < 1150
     assert 4000 < request.weight < 4400
+
+
+def told(*content: dict[str, Any], text: str) -> str:
+    """Return what the simulator answers to images with a text: it depends on all that it got."""
+    parts = [*content, {"type": "text", "text": text}]
+    return answer_text({"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": parts}]})
+
+
+def test_a_run_sends_images(stage: Stage) -> None:
+    """The server gets the file's content; ledger and call log have none of it."""
+    (stage.folder / "pictures").mkdir()
+    (stage.folder / "pictures" / "cat.png").write_bytes(PNG)
+    image = {"type": "image_url", "image_url": {"url": SENT}}
+    asked = [
+        {"index": 0, "instruction": "What?", "image": "pictures/cat.png", "topic": "pets"},
+        {
+            "index": 1,
+            "messages": [{"role": "user", "content": [{**image, "image_url": {"url": SENT}}]}],
+        },
+    ]
+    summary = stage.run(asked)
+    assert (summary.done, summary.failed) == (2, 0)
+    assert read_ledger(stage.output)["0"] == told(image, text="What?")
+    again = stage.run(None)
+    assert (again.skipped, len(stage.simulator.journal.calls)) == (2, 2)
+    assert not again.changed.count
+    log = stage.output.with_name("output.calls.jsonl").read_bytes()
+    assert b"base64" not in stage.output.read_bytes() + log
+    merged = stage.folder / "merged.json"
+    assert stage.cli("merge", stage.data, stage.output, merged).returncode == 0
+    assert json.loads(merged.read_text(encoding="utf-8"))[0]["image"] == "pictures/cat.png"
+
+
+def test_an_image_that_cannot_be_sent_is_a_bad_row(stage: Stage) -> None:
+    """Before anything is paid, with file and line; skipped, if so wished."""
+    (stage.folder / "text.png").write_bytes(b"no picture")
+    part = {"type": "image_url", "image_url": {"url": "gone.png"}}
+    rows = [
+        {"index": 0, "instruction": "What?"},
+        {"index": 1, "instruction": "What?", "image": "text.png"},
+        {"index": 2, "messages": [{"role": "user", "content": [part]}]},
+        {"index": 3, "instruction": "What?", "images": {"a": 1}},
+    ]
+    write_rows(stage.data, rows)
+    result = stage.run_cli()
+    assert result.returncode == 2
+    lines = result.stderr.splitlines()
+    assert lines[0].endswith("data.jsonl:2: the image 'text.png' is none: its content is not png, "
+                             "jpeg, webp or gif")  # fmt: skip
+    assert "data.jsonl:3: the image 'gone.png' is not there (looked for " in lines[1]
+    assert 'data.jsonl:4: "images" must be a list of URLs or paths' in lines[2]
+    assert "3 rows cannot be used" in lines[3]
+    assert not stage.simulator.journal.calls
+    summary = stage.run(None, job={"bad_rows": "skip"})
+    assert (summary.done, len(summary.bad_rows)) == (1, 3)
+
+
+def test_an_image_that_goes_while_a_run_is_on(stage: Stage) -> None:
+    """Its row is a null with the reason, and costs no call; the others go on."""
+    picture = stage.folder / "cat.png"
+    picture.write_bytes(PNG)
+    rows = [{"index": k, "instruction": "What?", "image": "cat.png"} for k in range(2)]
+
+    def takes_it_away(_outcomes: object) -> None:
+        picture.unlink(missing_ok=True)
+
+    job = {"settled": takes_it_away}
+    summary = stage.run(rows, job=job, threads=1, per_key_concurrency=1)
+    assert (summary.done, summary.failed) == (1, 1)
+    call = read_calls(stage.output)["1"]
+    assert (call["code"], call["attempts"]) == ("image", 0)
+    assert "is not there" in call["message"]
+
+
+def test_a_report_shows_no_megabytes(stage: Stage) -> None:
+    """An image stands in it by its name, a data: URL cut short."""
+    (stage.folder / "cat.png").write_bytes(PNG)
+    long = "data:image/png;base64," + base64.b64encode(PNG + b"\0" * 9000).decode()
+    part = {"type": "image_url", "image_url": {"url": long}}
+    stage.run(
+        [
+            {"index": 0, "instruction": "What?", "image": "cat.png"},
+            {"index": 1, "messages": [{"role": "user", "content": [part]}]},
+        ]
+    )
+    page = stage.folder / "report.html"
+    words = ("report", stage.output, "--data", stage.data, "-o", page)
+    result = stage.cli(*words)
+    assert result.returncode == 0, result.stderr
+    html = page.read_text(encoding="utf-8")
+    assert "cat.png]" in html
+    assert f"[image: {long[:40]}… ({len(long):,} characters)]" in html
+    assert "A" * 200 not in html
+
+
+def test_rows_for_several_models_find_their_images(stage: Stage) -> None:
+    """Their rows lie beside the output, and paths are still those of the input's folder."""
+    (stage.folder / "cat.png").write_bytes(PNG)
+    write_rows(stage.data, [{"index": 0, "instruction": "What?", "image": "cat.png"}])
+    elsewhere = stage.folder / "elsewhere"
+    elsewhere.mkdir()
+    spread(stage.data, ["m", "n"], elsewhere / "rows.jsonl", skips_bad_rows=False)
+    summary = run(stage.config(), Job(elsewhere / "rows.jsonl", stage.output, quiet=True))
+    assert (summary.done, summary.failed) == (2, 0)
+
+
+def test_anthropics_form() -> None:
+    """Its batches take images too, written in its own way."""
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in (SENT, WEB)]
+    body = {"model": "c", "messages": [{"role": "user", "content": parts}]}
+    params, _ = params_of(body, sampling=False)
+    assert params["messages"][0]["content"] == [
+        {
+            "type": "image",
+            "source": {
+                "type": "base64",
+                "media_type": "image/png",
+                "data": base64.b64encode(PNG).decode(),
+            },
+        },
+        {"type": "image", "source": {"type": "url", "url": WEB}},
+    ]

@@ -163,3 +163,18 @@ def test_the_numbers_add_up(indices: list[int | None], done: set[int]) -> None:
     assert (found.start is None) == (not left)
     if left:
         assert found.lines_before == indices.index(left[0])
+
+
+def test_one_mistake_is_said_once() -> None:
+    """Where all rows fail for one reason, it is the file's or the command's, and one line tells."""
+    with pytest.raises(BadRowsError) as caught:
+        look(lines_of(*({"index": k, "question": "x"} for k in range(30)))).check("fail")
+    assert str(caught.value).startswith(
+        'd.jsonl:1: it has no "instruction"; its fields are question'
+    )
+    assert str(caught.value).endswith("(and so for all 30 rows)")
+    assert (caught.value.rows, caught.value.count) == ((), 30)
+    for more, listed in ((BROKEN, 3), (row(9), 2)):
+        with pytest.raises(BadRowsError) as caught:
+            look(lines_of({"index": 0}, {"index": 1}, more)).check("fail")
+        assert len(caught.value.rows) == listed, "of several mistakes, and beside good rows, each"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import images
+
 #: Anthropic takes no request without `max_tokens`.
 DEFAULT_MAX_TOKENS = 4096
 _SAMPLING = ("temperature", "top_p", "top_k")
@@ -89,6 +91,7 @@ def _conversation(messages: list[dict[str, Any]]) -> tuple[str, list[dict[str, A
         if role in _SYSTEM_ROLES:
             system.append(_text_of(content, number))
         elif role in {"user", "assistant"}:
+            content = _with_images(content)
             _check_content(content, number)
             others.append({"role": role, "content": content})
         else:
@@ -96,6 +99,25 @@ def _conversation(messages: list[dict[str, Any]]) -> tuple[str, list[dict[str, A
     if not others:
         raise ValueError("it has no message of a user, which Anthropic wants")
     return "\n\n".join(filter(None, system)), others
+
+
+def _with_images(content: object) -> object:
+    """Return a message's content with its images as Anthropic writes them."""
+    if not isinstance(content, list):
+        return content
+    return [
+        {"type": "image", "source": _source_of(sources[0])}
+        if (sources := images.of_messages([{"content": [part]}]))
+        else part
+        for part in content
+    ]
+
+
+def _source_of(url: str) -> dict[str, str]:
+    head, comma, data = url.partition(";base64,")
+    if comma and head.startswith("data:"):
+        return {"type": "base64", "media_type": head.removeprefix("data:"), "data": data}
+    return {"type": "url", "url": url}
 
 
 def _text_of(content: object, number: int) -> str:

@@ -23,6 +23,7 @@ from .keys import keys
 from .merge import merge
 from .options import Suggesting, console
 from .query import query
+from .render import render
 from .report import report
 from .requests import requests
 from .run import run
@@ -56,6 +57,7 @@ def cli() -> None:
 
 for command in (
     run,
+    render,
     estimate,
     query,
     interactive,

@@ -1,0 +1,61 @@
+"""The options that make a run's rows of a dataset's own: --map, --template, --system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .options import PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+#: What stands before the name of a file that holds a text.
+_OF_FILE = "@"
+
+
+def shaping_options(command: _Command) -> _Command:
+    """Add the options that say how a row becomes what is asked; collected by `shape_of`."""
+    for option in (
+        click.option(
+            "--system",
+            metavar="TEXT|@FILE",
+            help="A system message ahead of each row's own.",
+        ),
+        click.option(
+            "--template", type=PATH, metavar="FILE", help="Jinja2 template of what is asked."
+        ),
+        click.option(
+            "--map",
+            "maps",
+            multiple=True,
+            metavar="FIELD=YOURS",
+            help="Take a field from one of yours, as in instruction=question. May be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def shape_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a Dataset that the options of `shaping_options` stand for.
+
+    Raises:
+        ConfigError: a map cannot be used.
+    """
+    found: dict[str, Any] = {}
+    if options["maps"]:
+        from ..shaping import parse_map  # noqa: PLC0415  # --help need not wait for it
+
+        found["map"] = parse_map(options["maps"])
+    if options["template"] is not None:
+        found["template"] = options["template"]
+    system = options["system"]
+    if system:
+        is_file = system.startswith(_OF_FILE)
+        found["system"] = Path(system.removeprefix(_OF_FILE)) if is_file else system
+    return found
