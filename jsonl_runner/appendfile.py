@@ -96,6 +96,17 @@ class AppendFile:
         except OSError as error:
             raise self._error(error) from None
 
+    def force(self) -> int:
+        """Force all of the file onto the disk, whatever the policy; return its descriptor.
+
+        Raises:
+            LedgerError: the disk would not take it.
+        """
+        if self._failure is not None:
+            raise self._error(self._failure)
+        self._sync_now()
+        return self._file
+
     def _keep_synced(self) -> None:
         """Force the file onto the disk apart from the writer, who must not wait for the disk."""
         while not self._closing.wait(SYNC_EVERY_S):

@@ -133,13 +133,17 @@ def _entry_of(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def last_input(ledger: Path) -> SeenInput | None:
+def last_input(ledger: Path, since: int = 0) -> SeenInput | None:
     """Return the input of the last run, None when there was none or it cannot be told.
+
+    Args:
+        ledger: whose call log it is.
+        since: byte of the call log at which a line begins; only runs that began later are seen.
 
     Raises:
         LedgerError: the file is there and cannot be read.
     """
-    line = last_line(path_for(ledger), _RUN)
+    line = last_line(path_for(ledger), _RUN, since)
     try:
         return None if line is None else SeenInput(**orjson.loads(line)["run"])
     except (ValueError, TypeError, KeyError):  # damaged, or of another version

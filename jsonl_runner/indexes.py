@@ -11,12 +11,13 @@ many: that is most of what a resume over a million rows costs.
 
 from __future__ import annotations
 
+import struct
 from array import array
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 #: A small integer that the index spells, or the digest of its text.
 Place: TypeAlias = int | bytes
@@ -29,6 +30,9 @@ _DENSE_MAP_LIMIT = 1 << 24
 _REST = 14
 _DIGEST = _REST + 2
 _VALUE = 8
+#: How a set begins where it is kept: members, bytes of its bits, buckets. Then, of each bucket, the
+#: bytes that chose it and its size.
+_SET_HEAD, _BUCKET_HEAD = struct.Struct("<QQI"), struct.Struct("<2sI")
 #: Fewer places than this are put in one by one; and so are those that leave larger gaps.
 _MANY, _MAX_SPARSE = 16, 16
 
@@ -96,6 +100,21 @@ class _Buckets:
     def append(self, digest: bytes, value: bytes) -> None:
         """Add a record that is not there."""
         self._buckets.setdefault(digest[:2], bytearray()).extend(digest[2:] + value)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def dump(self, write: Callable[[bytes | bytearray], object]) -> None:
+        """Write all records."""
+        for key, bucket in self._buckets.items():
+            write(_BUCKET_HEAD.pack(key, len(bucket)))
+            write(bucket)
+
+    def load(self, read: Callable[[int], bytes], count: int) -> None:
+        """Read so many buckets as `dump` wrote them."""
+        for _ in range(count):
+            key, size = _BUCKET_HEAD.unpack(read(_BUCKET_HEAD.size))
+            self._buckets[key] = bytearray(read(size))
 
 
 class _Mask(NamedTuple):
@@ -195,6 +214,35 @@ class IndexSet:
             self._bits[byte] |= bit
         self._count += 1
         return True
+
+    def count_between(self, low: int, high: int) -> int:
+        """Return how many of the integers from `low` to `high` are in, both of them included."""
+        start = low >> 3
+        bits = int.from_bytes(self._bits[start : (high >> 3) + 1], "little") >> (low - 8 * start)
+        return (bits & ((1 << (high - low + 1)) - 1)).bit_count()
+
+    def dump(self, write: Callable[[bytes | bytearray], object]) -> None:
+        """Write the set, for `load`."""
+        bits = self._bits.rstrip(b"\0")
+        write(_SET_HEAD.pack(self._count, len(bits), len(self._hashed)))
+        write(bits)
+        self._hashed.dump(write)
+
+    @classmethod
+    def load(cls, read: Callable[[int], bytes]) -> IndexSet:
+        """Return a set that `dump` wrote.
+
+        Args:
+            read: returns the next so many bytes.
+
+        Raises:
+            struct.error: there are fewer.
+        """
+        found = cls()
+        found._count, size, buckets = _SET_HEAD.unpack(read(_SET_HEAD.size))
+        found._bits = bytearray(read(size))
+        found._hashed.load(read, buckets)
+        return found
 
     def _reach(self, size: int) -> None:
         if size > len(self._bits):

@@ -6,29 +6,38 @@ value wins; a null never hides an output.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from . import jsontext
+from . import indexfile, jsontext
 from .appendfile import AppendFile, FsyncPolicy
 from .errors import LedgerError
-from .indexes import IndexSet, places_of
+from .indexes import IndexSet, place_of, places_of
+from .indexfile import Segments
 from .lines import Lines, read_blocks, torn_tail
 from .locking import lock, unlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from .indexes import Place
+    from .indexfile import KeptInput
     from .records import Outcome
 
 
 #: What every line of a ledger begins with.
 _BEGINNING = b'{"'
+#: Bytes of the ledger, or of its input, from which on an index file is written: a scan of so much
+#: takes a fifth of a second, or two where lines are very short.
+INDEXED_FROM = 16 * 1024 * 1024
+#: It is written again during a run after so many more bytes, which a killed run leaves to be
+#: scanned, or after so many times its own size, that writing it stays cheap beside the ledger.
+_KEEP_EVERY, _KEEP_TIMES = 64 * 1024 * 1024, 8
 
 
 class Damage(NamedTuple):
@@ -52,6 +61,10 @@ class Scan:
         damage: lines that cannot be read.
         end: the byte after the last whole line.
         tail: what stands after it: a line whose writing was cut off.
+        lines: whole lines.
+        segments: digests of them.
+        input: what is known of the last run's input.
+        is_kept: whether all of it stands in an index file as it is.
     """
 
     done: IndexSet = field(default_factory=IndexSet)
@@ -59,6 +72,18 @@ class Scan:
     damage: list[Damage] = field(default_factory=list)
     end: int = 0
     tail: bytes = b""
+    lines: int = 0
+    segments: Segments = field(default_factory=Segments)
+    input: KeptInput | None = None
+    is_kept: bool = False
+
+    def put(self, place: Place, *, has_output: bool) -> bool:
+        """Count an entry; return whether it is the first output of its index."""
+        if has_output:
+            return self.done.put(place)
+        if not self.done.has(place):
+            self.nulls.put(place)
+        return False
 
 
 def parse_line(line: bytes) -> tuple[str, Any]:
@@ -102,20 +127,26 @@ class Entries:
         return zip(places_of(self.indices), offsets, outputs, strict=False)
 
 
-def entries_of(path: Path, damage: list[Damage]) -> Iterator[Entries]:
+def entries_of(
+    path: Path, damage: list[Damage], start: int = 0, lines_before: int = 0
+) -> Iterator[Entries]:
     """Yield a ledger's entries in file order, many at a time.
 
-    Lines that cannot be read are added to `damage`. A last line without its newline counts only
-    if it is whole.
+    A last line without its newline counts only if it is whole.
+
+    Args:
+        path: the ledger.
+        damage: lines that cannot be read are added to it.
+        start: byte to begin at: of a ledger that is known to be one up to there.
+        lines_before: lines ahead of it.
 
     Raises:
         LedgerError: the file is no ledger at all: it has lines, and none of them can ever have
             been one.
     """
-    known = 0
+    known = start
     foreign = False
-    lines_before = 0
-    for block in read_blocks(path):
+    for block in read_blocks(path, start):
         entries = _all_whole(block)
         if entries is None:
             entries, bad = _one_by_one(block)
@@ -183,22 +214,31 @@ def _may_be_damaged(line: bytes) -> bool:
 
 
 def scan(path: Path) -> Scan:
-    """Read a whole ledger; one that is not there is empty.
+    """Return what a ledger holds; one that is not there is empty.
+
+    What its index file tells, if it has one that is of it, is not read again.
 
     Raises:
         LedgerError: it cannot be read.
     """
     found = Scan()
-    for entries in entries_of(path, found.damage):
+    kept = indexfile.load(path)
+    if kept is not None:
+        found.done, found.nulls, found.lines = kept.done, kept.nulls, kept.lines
+        found.damage = [Damage(str(path), line, reason) for line, reason in kept.damage]
+        found.segments, found.input = kept.segments, kept.input
+    start = found.segments.size
+    for entries in entries_of(path, found.damage, start, found.lines):
+        if not entries.lines.torn:
+            found.lines += len(entries.lines.lines)
+            found.segments.update(b"\n".join(entries.lines.lines) + b"\n")
         if entries.outputs is None:
             found.done.put_all(places_of(entries.indices))
             continue
         for place, _, has_output in entries:
-            if has_output:
-                found.done.put(place)
-            elif not found.done.has(place):
-                found.nulls.put(place)
+            found.put(place, has_output=has_output)
     found.end, found.tail = torn_tail(path)
+    found.is_kept = kept is not None and kept.is_current and found.segments.size == start
     return found
 
 
@@ -208,9 +248,10 @@ class Ledger:
     Args:
         path: `output.jsonl`.
         fsync: when to force it onto the disk.
+        indexed_from: bytes of it, or of its input, from which on it has an index file.
 
     Attributes:
-        found: what it held when it was opened.
+        found: what it holds: what it held when it was opened, and what came since.
         notes: what was put right on opening, for the user.
 
     Raises:
@@ -218,14 +259,20 @@ class Ledger:
         LedgerError: it cannot be read or written.
     """
 
-    def __init__(self, path: Path, fsync: FsyncPolicy = "group") -> None:
+    def __init__(
+        self, path: Path, fsync: FsyncPolicy = "group", *, indexed_from: int = INDEXED_FROM
+    ) -> None:
         self.path = path
         self.notes: list[str] = []
+        self._indexed_from = indexed_from
+        self._keep_at = 0
+        self._is_counted = True
         self._lock = lock(path)
         try:
             self.found = scan(path)
             self._file = AppendFile(path, fsync)
             self._mend()
+            self._plan_keeping(0)
         except BaseException:
             unlock(path, self._lock)
             raise
@@ -234,6 +281,7 @@ class Ledger:
         """Cut a torn last line back; give its newline to one that only lacks that."""
         if not self.found.tail:
             return
+        self.found.is_kept = False
         try:
             parse_line(self.found.tail)
         except ValueError:
@@ -245,15 +293,73 @@ class Ledger:
             )
         else:
             self._file.append(b"\n")
+            self.found.segments.update(self.found.tail + b"\n")
+            self.found.lines += 1
             self.notes.append(f"{self.path}: its last line was whole but for the newline; added")
 
-    def append(self, outcomes: Iterable[Outcome]) -> None:
+    def append(self, outcomes: Sequence[Outcome]) -> None:
         """Write Outcomes, one whole line each, in one go.
 
         Raises:
             LedgerError: they could not all be written; only whole lines stay.
         """
-        self._file.append(b"".join([line_of(o.index, o.output) for o in outcomes]))
+        lines = b"".join([line_of(o.index, o.output) for o in outcomes])
+        found = self.found
+        if found.input is not None and found.input.log is None:
+            found.input = None  # rows of who knows which input: what was known of one is no more
+        # Should the disk be full now, some of them may stay, uncounted: no index file any more.
+        self._is_counted, was_counted = False, self._is_counted
+        self._file.append(lines)
+        self._is_counted = was_counted
+        found.segments.update(lines)
+        found.lines += len(outcomes)
+        found.is_kept = False
+        offsets = None if found.input is None else found.input.offsets
+        for outcome in outcomes:
+            has_output = outcome.output is not None
+            is_new = found.put(place_of(outcome.index), has_output=has_output)
+            if offsets is not None:
+                offsets.settled(outcome.index, has_output=is_new)
+        if found.segments.size >= self._keep_at:
+            self.keep()
+
+    def know_input(self, known: KeptInput) -> None:
+        """Tell what is known of the input whose rows are to come."""
+        before = self.found.input
+        is_same = before is not None and known.offsets is before.offsets
+        if before is None or not is_same or known.mark != before.mark:
+            self.found.is_kept = False
+        self.found.input = known
+        self.keep()
+
+    def keep(self) -> None:
+        """Write the index file, if the ledger or its input is large and there is something new.
+
+        Whatever goes wrong costs the next run time, and nothing else.
+        """
+        found = self.found
+        input_size = 0 if found.input is None else found.input.offsets.size
+        is_large = max(found.segments.size, input_size) >= self._indexed_from
+        size = 0
+        if self._is_counted and is_large and not found.is_kept:
+            kept = indexfile.Kept(
+                found.segments,
+                found.lines,
+                found.done,
+                found.nulls,
+                [(damage.line, damage.reason) for damage in found.damage],
+                found.input,
+            )
+            with contextlib.suppress(LedgerError):  # close will say it
+                # What the system has not yet written may be gone after a power cut, and the index
+                # file must not tell of it.
+                descriptor = self._file.force()
+                size = indexfile.save(self.path, descriptor, kept)
+            found.is_kept = size > 0
+        self._plan_keeping(size)
+
+    def _plan_keeping(self, size: int) -> None:
+        self._keep_at = self.found.segments.size + max(_KEEP_EVERY, _KEEP_TIMES * size)
 
     def close(self) -> None:
         """Force it onto the disk, and let others write it. A ledger nothing came into is removed.
@@ -262,7 +368,10 @@ class Ledger:
             LedgerError: the disk would not take it.
         """
         try:
+            self.keep()
             self._file.close()
+            if not (self.found.is_kept and self.path.exists()):
+                indexfile.forget(self.path)  # an older one, which tells of less or of another file
         finally:
             unlock(self.path, self._lock)
 

@@ -98,8 +98,13 @@ def torn_tail(path: Path) -> tuple[int, bytes]:
     return start + whole, tail[whole:]
 
 
-def last_line(path: Path, beginning: bytes) -> bytes | None:
+def last_line(path: Path, beginning: bytes, since: int = 0) -> bytes | None:
     """Return the last line of a file that begins with `beginning`, None if none does.
+
+    Args:
+        path: the file.
+        beginning: of the line.
+        since: byte at which a line begins; none of those before it is looked at.
 
     Raises:
         LedgerError: the file cannot be read.
@@ -108,13 +113,14 @@ def last_line(path: Path, beginning: bytes) -> bytes | None:
     try:
         with path.open("rb", buffering=0) as stream:
             end, after = path.stat().st_size, b""
-            while end:
-                start = max(0, end - _BLOCK)
+            while end > since:
+                start = max(since, end - _BLOCK)
                 stream.seek(start)
-                block = (b"" if start else b"\n") + stream.read(end - start) + after
+                is_first = start == since
+                block = (b"\n" if is_first else b"") + stream.read(end - start) + after
                 at = block.rfind(mark)
                 if at >= 0:
-                    stream.seek(start + at + (1 if start else 0))
+                    stream.seek(start + at + (0 if is_first else 1))
                     return stream.readline()
                 end, after = start, block[: len(mark) - 1]
     except FileNotFoundError:

@@ -216,11 +216,20 @@ class GroupReader:
         """Yield all rows, each once."""
         lines_before = self._lines_before
         for start, block in self._blocks():
-            group = Group(block, self._bad_row, start, lines_before)
-            if not self._take_known(group) and not self._take_plain(group):
-                self._take_one_by_one(group)
-            yield group
+            yield self._group_of(block, start, lines_before)
             lines_before += 1 if block is None else block.count(b"\n") + 1
+
+    def group_at(self, start: int, end: int, lines_before: int) -> Group:
+        """Return the rows of the lines from byte `start` to `end`, as `groups` did before."""
+        self._stream.seek(start)
+        block = self._stream.read(end - start)
+        return self._group_of(block.removesuffix(b"\n"), start, lines_before)
+
+    def _group_of(self, block: bytes | None, start: int, lines_before: int) -> Group:
+        group = Group(block, self._bad_row, start, lines_before)
+        if not self._take_known(group) and not self._take_plain(group):
+            self._take_one_by_one(group)
+        return group
 
     def _take_known(self, group: Group) -> bool:
         """Take the indices alone; return whether that is enough.

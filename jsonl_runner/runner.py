@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from .batch.manifest import waiting_rows
-from .calllog import CallLog, SeenInput, fingerprints, last_input, path_for
+from .calllog import CallLog, SeenInput, path_for
 from .choice import Choice, left_rows
 from .clock import Clock, Stop, SystemClock
 from .engines.base import TICK_S
@@ -21,18 +21,19 @@ from .errors import (
     RunInterruptedError,
     RunStoppedError,
 )
+from .familiar import groups_left, look
 from .fleet.team import team_of
 from .guards import Guards
 from .indexes import IndexSet
 from .ledger import Ledger
 from .locking import lock_path
-from .reader import GroupReader, RowReader, digest_of, open_input
+from .reader import GroupReader, RowReader, open_input
 from .records import BadRow
 from .secret import without_login
 from .signals import stopping
 from .spending import spending_of
 from .summary import Named, RunSummary
-from .survey import BadRowsPolicy, Survey, bad_rows_error, survey
+from .survey import BadRowsPolicy, Survey, bad_rows_error
 from .watching import Views, Watch
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .fleet.team import Team
     from .keys import KeysView
+    from .offsets import Offsets
     from .records import Outcome, Record
     from .spending import Spending
 
@@ -179,6 +181,7 @@ class _Run:
         self._models: set[str] | None = None if config.max_cost is None else set()
         self._unpriced = Named()
         self._spending: Spending | None = None
+        self._offsets: Offsets | None = None
 
     def go(self, function: StandIn | None) -> RunSummary:
         for note in (*self._config.notes, *self._ledger.notes):
@@ -207,8 +210,7 @@ class _Run:
         # What comes from a pipe can be looked at once only.
         seen = SeenInput(0, "", is_clean=False)
         if found is not None:
-            is_clean = not found.bad and found.changed.count == 0
-            seen = SeenInput(found.size, found.digest, is_clean=is_clean)
+            seen = SeenInput(found.size, found.digest, is_clean=found.is_clean)
         try:
             calllog = CallLog(self._job.output, seen)
             with stopping(self._stop), contextlib.closing(calllog):
@@ -229,24 +231,19 @@ class _Run:
     def _look(self) -> Survey:
         """Read the input once, before anything is paid."""
         assert self._job.data is not None  # noqa: S101  # tells mypy what `go` has asked
-        before = self._ledger.found
-        seen = last_input(self._job.output)
-        # Where an earlier run found nothing amiss, and the file still begins with the same bytes,
-        # a look at each row and at a million fingerprints is spared.
-        known = 0
-        if seen is not None and seen.is_clean:
-            known = seen.size if digest_of(self._stream, seen.size) == seen.digest else 0
-        found = survey(
+        found, kept = look(
             self._stream,
             self._job.data,
-            before.done,
-            known=known,
-            answered=lambda: fingerprints(self._job.output),
+            self._job.output,
+            self._ledger.found,
             redo_changed=self._job.redo_changed,
             each_left=self._count_batched if len(self._batched) else None,
             models=self._models,
         )
         found.check(self._job.bad_rows)
+        if kept is not None:
+            self._offsets = kept.offsets
+            self._ledger.know_input(kept)
         summary = self._summary
         summary.rows, summary.skipped = found.rows, found.skipped
         to_do = found.todo - self._left_out
@@ -267,10 +264,16 @@ class _Run:
         done = self._ledger.found.done
         if found is not None and found.start is not None:
             reader = GroupReader(self._stream, self._name)
-            reader.start_at(found.start, found.lines_before)
-            rows = left_rows(reader.groups(), done, found.redo, self._batched)
+            offsets = self._offsets
+            if offsets is None:
+                reader.start_at(found.start, found.lines_before)
+            groups = reader.groups() if offsets is None else groups_left(reader, offsets, done)
+            rows = left_rows(groups, done, found.redo, self._batched)
             for group, which in self._job.choice.among(rows, found.todo - self._left_out):
-                yield group.record(which)
+                record = group.record(which)
+                if offsets is not None:
+                    offsets.took(record.index, record.line)
+                yield record
             return
         yield from self._job.choice.among(self._streamed(done), None)
 

@@ -7,12 +7,13 @@ from typing import IO, TYPE_CHECKING, Literal
 
 from .errors import BadRowsError
 from .indexes import IndexSet
+from .offsets import Offsets
 from .reader import GroupReader
 from .records import BadRow, fingerprint, fingerprint_number
 from .summary import LISTED, Named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from .indexes import IndexMap
@@ -34,6 +35,7 @@ class Survey:
         redo: the places of those of them that are to be called again.
         start, lines_before: byte and line where the first row to do begins.
         size, digest: of the whole file.
+        offsets: where its rows stand, if all of them can be used.
     """
 
     rows: int = 0
@@ -45,6 +47,12 @@ class Survey:
     lines_before: int = 0
     size: int = 0
     digest: str = ""
+    offsets: Offsets = field(default_factory=Offsets)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no row is bad, and none changed."""
+        return not self.bad and not self.changed.count
 
     @property
     def todo(self) -> int:
@@ -118,6 +126,8 @@ def survey(
         found.bad += group.bad
         found.rows += len(group.places)
         left = done.lacking(group.places)
+        if not group.bad:
+            found.offsets.add(group.start, group.lines_before, group.places, len(left))
         if each_left is not None:
             for which in left:
                 each_left(str(group.row(which)["index"]))
@@ -128,13 +138,19 @@ def survey(
                 found.redo.put_all([group.places[which] for which in again])
                 left = sorted({*left, *again})
         if models is not None:
-            own = [group.row(which).get("params") or {} for which in left]
-            models.update(params["model"] for params in own if "model" in params)
+            models.update(own_models(group, left))
         found.skipped += len(group.places) - len(left)
         if left and found.start is None:
             found.start, found.lines_before = group.position(left[0])
     found.size, found.digest = reader.size, reader.digest.hexdigest()
+    found.offsets.size = found.size
     return found
+
+
+def own_models(group: Group, which: Iterable[int]) -> set[str]:
+    """Return the models that some rows of a group name for themselves."""
+    own = [group.row(one).get("params") or {} for one in which]
+    return {params["model"] for params in own if "model" in params}
 
 
 def _changed(found: Survey, group: Group, left: set[int], answered: IndexMap) -> list[int]:

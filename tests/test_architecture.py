@@ -49,8 +49,9 @@ FLOORS = [
         "eventlog",
         "statefile",
         "templates",
+        "offsets",
     },
-    {"pricefile", "records", "answerformat", "quality", "shaping"},
+    {"pricefile", "records", "answerformat", "quality", "shaping", "indexfile"},
     {"sources"},
     {"dataset"},
     {
@@ -78,7 +79,7 @@ FLOORS = [
         "live",
         "spread",
     },
-    {"spending", "choice", "offers", "exports"},
+    {"spending", "choice", "offers", "exports", "familiar"},
     {
         "worker",
         "preview",

@@ -98,7 +98,7 @@ def test_what_is_appended_is_read_back(
     """For every list of outputs: the last one that is no null counts, of any text."""
     scratch.unlink(missing_ok=True)
     ledger = Ledger(scratch, "off")
-    ledger.append(Outcome(index, output) for index, output in entries[:5])
+    ledger.append([Outcome(index, output) for index, output in entries[:5]])
     for index, output in entries[5:]:
         ledger.append([Outcome(index, output)])
     ledger.close()

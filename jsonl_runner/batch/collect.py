@@ -238,8 +238,8 @@ class Collector:
         self._calllog.append(outcomes)
         self._summary.add(outcomes)
         for outcome in outcomes:
-            rows = self.nulls if outcome.output is None else self._ledger.found.done
-            rows.add(outcome.index)
+            if outcome.output is None:
+                self.nulls.add(outcome.index)
 
     def _outcome(self, part: Part, item: Item, line: ResultLine) -> Outcome:
         verdict, answer = line.verdict, line.verdict.answer
