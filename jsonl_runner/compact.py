@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .atomic import replacing
 from .errors import InputError
 from .indexes import IndexMap, IndexSet
+from .indexfile import forget
 from .ledger import Damage, entries_of, line_of, parse_line
 from .lines import LineReader, read_lines, torn_tail
 from .locking import locked
@@ -61,6 +62,7 @@ def compact(ledger: Path, order: Path | None = None) -> CompactSummary:
         damage: list[Damage] = []
         winners = _winners(ledger, damage, summary)
         summary.damage = [str(item) for item in damage]
+        forget(ledger)
         with replacing(ledger) as stream:
             for line in _ordered(ledger, winners, order):
                 stream.write(line)

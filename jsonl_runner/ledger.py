@@ -337,11 +337,8 @@ class Ledger:
 
         Whatever goes wrong costs the next run time, and nothing else.
         """
-        found = self.found
-        input_size = 0 if found.input is None else found.input.offsets.size
-        is_large = max(found.segments.size, input_size) >= self._indexed_from
-        size = 0
-        if self._is_counted and is_large and not found.is_kept:
+        found, size = self.found, 0
+        if self._is_counted and self._is_large and not found.is_kept:
             kept = indexfile.Kept(
                 found.segments,
                 found.lines,
@@ -358,6 +355,11 @@ class Ledger:
             found.is_kept = size > 0
         self._plan_keeping(size)
 
+    @property
+    def _is_large(self) -> bool:
+        input_size = 0 if self.found.input is None else self.found.input.offsets.size
+        return max(self.found.segments.size, input_size) >= self._indexed_from
+
     def _plan_keeping(self, size: int) -> None:
         self._keep_at = self.found.segments.size + max(_KEEP_EVERY, _KEEP_TIMES * size)
 
@@ -370,8 +372,8 @@ class Ledger:
         try:
             self.keep()
             self._file.close()
-            if not (self.found.is_kept and self.path.exists()):
-                indexfile.forget(self.path)  # an older one, which tells of less or of another file
+            if not (self._is_large and self.path.exists()):
+                indexfile.forget(self.path)
         finally:
             unlock(self.path, self._lock)
 

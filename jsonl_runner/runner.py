@@ -9,6 +9,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, NoReturn
 
+from . import indexfile
 from .batch.manifest import waiting_rows
 from .calllog import CallLog, SeenInput, path_for
 from .choice import Choice, left_rows
@@ -147,7 +148,7 @@ def check_paths(job: Job) -> None:
     if not output.parent.is_dir():
         raise LedgerError(f"{output}: the folder {output.parent} does not exist; make it first")
     if job.data is not None and job.data.exists():
-        for own in (output, path_for(output), lock_path(output)):
+        for own in (output, path_for(output), lock_path(output), indexfile.path_for(output)):
             if own.exists() and own.samefile(job.data):
                 raise InputError(f"{own}: input and output are the same file; name another output")
 
