@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from . import jsontext
+from . import indexfile, jsontext
 from .atomic import replacing
 from .errors import ConfigError, InputError, JsonlRunnerError
 from .joining import Joiner, Text, Written, index_of
@@ -288,7 +288,7 @@ class _Texts:
         if not (summary.failed or summary.left or self._later or joiner.has_others):
             ledger = self._work / LEDGER
             # A killed run's lock stays where no run came after it: all was answered.
-            for path in (ledger, self._work / DATA, lock_path(ledger)):
+            for path in (ledger, self._work / DATA, lock_path(ledger), indexfile.path_for(ledger)):
                 path.unlink(missing_ok=True)
             self._written.forget()
         return summary

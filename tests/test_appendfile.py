@@ -238,6 +238,12 @@ def test_the_last_line_with_a_beginning(
         found = last_line(scratch, b"@{")
         want = [line for line in marked if line.startswith(b"@{")]
         assert found is None if not want else found == want[-1] + b"\n"
+        start = 0
+        for number, line in enumerate(marked):  # of those that begin later alone
+            later = [other for other in marked[number:] if other.startswith(b"@{")]
+            found = last_line(scratch, b"@{", start)
+            assert found is None if not later else found == later[-1] + b"\n"
+            start += len(line) + 1
 
 
 def test_a_file_that_is_not_there_has_no_lines(tmp_path: Path) -> None:

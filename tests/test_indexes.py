@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 
 import pytest
@@ -17,6 +18,7 @@ from jsonl_runner.indexes import (
     places_of_integers,
 )
 
+INDICES_ASKED = {*map(str, range(45)), "07", "a"}
 DENSE_EDGES = (7, 8, 255, 256, 4095)
 
 #: Small integers, the same ones written otherwise, long ones, and any text at all.
@@ -172,3 +174,24 @@ def test_the_edges_of_what_is_dense() -> None:
     assert all(edge in found for edge in edges)
     assert str((1 << 27) + 2) not in found
     assert numbers.get(str((1 << 24) - 2)) is None
+
+
+@given(st.lists(INDICES, max_size=80), st.integers(0, 40), st.integers(0, 40))
+@example([str(n) for n in range(100)], 7, 0)
+def test_a_set_that_was_kept_is_the_same(added: list[str], low: int, more: int) -> None:
+    """For every set: it is read as it was written, and counts the integers between two others."""
+    ours = IndexSet()
+    for index in added:
+        ours.add(index)
+    stream = io.BytesIO()
+    ours.dump(stream.write)
+    stream.write(b"what follows")
+    stream.seek(0)
+    again = IndexSet.load(stream.read)
+    assert stream.read() == b"what follows"
+    assert len(again) == len(ours)
+    for index in INDICES_ASKED | set(added):
+        assert (index in again) == (index in ours)
+    between = [number for number in range(low, low + more + 1) if str(number) in ours]
+    assert ours.count_between(low, low + more) == len(between)
+    assert [again.add(index) for index in added] == [False] * len(added)
