@@ -11,14 +11,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from . import jsontext
 from .refusals import is_refusal
 from .repeats import Frequent, Repeats
+from .schemas import check_of_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .schemas import Check
 
 #: Every reason, in the order in which they are told.
 REASONS = ("empty", "length", "refusal", "duplicate", "echo", "schema")
@@ -39,6 +40,7 @@ _CODES = {
     "refusal": "refusal",
     "content_filter": "refusal",
     "content_policy": "refusal",
+    "json": "schema",
     "schema": "schema",
 }
 
@@ -103,12 +105,12 @@ class Inspection:
     """Looks at outputs one by one and counts; in memory ten bytes each.
 
     Args:
-        response_format: what the run asked of all answers, in OpenAI's words; a row's own goes
-            before it. None: nothing.
+        check: what the run asked of all answers; what a row asks for itself goes before it. None:
+            nothing.
     """
 
-    def __init__(self, response_format: Mapping[str, Any] | None = None) -> None:
-        self._format = response_format
+    def __init__(self, check: Check | None = None) -> None:
+        self._check = check
         self._repeats = Repeats()
         self._found = Quality(findings=[Finding(reason) for reason in REASONS])
 
@@ -149,8 +151,8 @@ class Inspection:
                 reasons.append("echo")
         if self._repeats.add(text, asked) and len(text) >= LONG_ENOUGH:
             reasons.append("duplicate")
-        wanted = self._format if row is None else wanted_format(row, self._format)
-        if wanted is not None and not has_format(text, wanted):
+        check = (None if row is None else check_of(row)) or self._check
+        if check is not None and not check.fits(text):
             reasons.append("schema")
         if reasons:
             self._count(reasons, index, text, row)
@@ -243,22 +245,12 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def wanted_format(
-    row: Mapping[str, Any], otherwise: Mapping[str, Any] | None = None
-) -> Mapping[str, Any] | None:
-    """Return the `response_format` a row asks for by itself, else the one for all."""
+def check_of(row: Mapping[str, Any]) -> Check | None:
+    """Return what a row's own `response_format` asks of its output; None: nothing to check."""
     params = row.get("params")
-    own = params.get("response_format") if isinstance(params, dict) else None
-    return own if isinstance(own, dict) else otherwise
-
-
-def has_format(text: str, wanted: Mapping[str, Any]) -> bool:
-    """Return whether an output is what a `response_format` asks for."""
-    kind = wanted.get("type")
-    if kind not in {"json_object", "json_schema"}:
-        return True
+    if not params or "response_format" not in params:
+        return None
     try:
-        value = orjson.loads(text)
-    except ValueError:
-        return False
-    return kind == "json_schema" or isinstance(value, dict)
+        return check_of_format(params["response_format"])
+    except ValueError:  # no schema: who asks for it is told when the row is sent
+        return None

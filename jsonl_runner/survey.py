@@ -103,6 +103,7 @@ def survey(
     answered: Callable[[], IndexMap] | None = None,
     redo_changed: bool = False,
     each_left: Callable[[str], None] | None = None,
+    each_group: Callable[[Group], None] | None = None,
     models: set[str] | None = None,
 ) -> Survey:
     """Read an input from start to end.
@@ -116,6 +117,7 @@ def survey(
             when a row beyond the known bytes is done.
         redo_changed: whether a changed row counts as not done.
         each_left: told the index of each row that has no output.
+        each_group: told all rows.
         models: gets the models that rows to do name for themselves.
     """
     found = Survey()
@@ -128,6 +130,8 @@ def survey(
         left = done.lacking(group.places)
         if not group.bad:
             found.offsets.add(group.start, group.lines_before, group.places, len(left))
+        if each_group is not None:
+            each_group(group)
         if each_left is not None:
             for which in left:
                 each_left(str(group.row(which)["index"]))
@@ -156,9 +160,8 @@ def own_models(group: Group, which: Iterable[int]) -> set[str]:
 def _changed(found: Survey, group: Group, left: set[int], answered: IndexMap) -> list[int]:
     """Return which of a group's rows have an output for another content; count them."""
     changed = []
-    for which, place in enumerate(group.places):
-        number = None if which in left else answered.at(place)
-        if number is None:
+    for which, number in enumerate(answered.all_at(group.places)):
+        if number is None or which in left:
             continue
         record = group.record(which)
         if number != fingerprint_number(fingerprint(record)):

@@ -79,7 +79,7 @@ FLOORS = [
         "live",
         "spread",
     },
-    {"spending", "choice", "offers", "exports", "familiar"},
+    {"spending", "choice", "offers", "exports", "outputs", "familiar"},
     {
         "worker",
         "preview",
