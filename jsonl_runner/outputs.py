@@ -9,27 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from .calllog import Ends
 from .indexes import IndexMap
 from .ledger import entries_of, parse_line
 from .lines import LineReader
-from .quality import Inspection
+from .quality import ODD_ENDS, Inspection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .indexes import Place
     from .ledger import Entries
     from .quality import Quality
     from .reader import Group
-
-#: Ends that make an output one to look at, by the number that is kept of them.
-_ODD_ENDS = (None, "length", "content_filter")
 
 
 class Outputs:
     """Looks at the quality of a ledger's last outputs.
 
-    First `note` is told all entries and `ended` the call log's; then either `look` each group of
+    First `note` is told all entries (or `read` reads them) and `ends` the call log's; then either `look` each group of
     rows of the input, or `look_at_all` the outputs without their rows.
 
     Args:
@@ -40,8 +39,18 @@ class Outputs:
         self._ledger = ledger
         self._lines: LineReader | None = None
         self._last = IndexMap()
-        self._ends = IndexMap()
+        #: How answers ended: for the call log's entries, which it does not read itself.
+        self.ends = Ends(ODD_ENDS)
         self._inspection = Inspection()
+
+    def read(self) -> None:
+        """Note where all outputs stand.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+        """
+        for entries in entries_of(self._ledger, []):
+            self.note(entries)
 
     def note(self, entries: Entries) -> None:
         """Note where outputs stand."""
@@ -52,34 +61,29 @@ class Outputs:
             if has_output:
                 self._last.put(place, offset)
 
-    def ended(self, place: Place, entry: dict[str, Any]) -> None:
-        """Note how the answer of an index ended, from an entry of the call log."""
-        end = entry.get("finish_reason")
-        if end == "length" or end == "content_filter":
-            if entry.get("status") == "ok":
-                self._ends.put(place, _ODD_ENDS.index(end))
-        elif self._ends.at(place) and entry.get("status") == "ok":  # it was asked again
-            self._ends.put(place, 0)
-
     def look(self, group: Group) -> None:
         """Look at the outputs of a group's rows.
 
         Raises:
             LedgerError: the ledger cannot be read.
         """
-        found = {n: at for n, at in enumerate(self._last.all_at(group.places)) if at is not None}
-        if not found:
+        offsets = self._last.all_at(group.places)
+        there = [which for which, offset in enumerate(offsets) if offset is not None]
+        if not there:
             return
         if self._lines is None:
             self._lines = LineReader(self._ledger)
-        order = sorted(found, key=found.__getitem__)  # as they stand in the ledger
-        lines = dict(
-            zip(order, map(self._lines.line_at, map(found.__getitem__, order)), strict=True)
-        )
-        ends = self._ends.all_at(group.places)
-        for which in found:
+        order = sorted(there, key=offsets.__getitem__)  # type: ignore[arg-type]  # none is None
+        read = map(self._lines.line_at, map(offsets.__getitem__, order))  # type: ignore[arg-type]
+        lines = dict(zip(order, read, strict=True))
+        entries = _loaded([lines[which] for which in there])
+        ends, look = self.ends.all_of(group.places), self._inspection.look
+        for which, entry in zip(there, entries, strict=True):
             row = group.row(which)
-            self._look(str(row["index"]), lines[which], row, ends[which])
+            index = str(row["index"])
+            output = entry.get(index)
+            if output is not None:  # else the ledger was rewritten meanwhile
+                look(index, output, row, ends[which])
 
     def look_at_all(self) -> None:
         """Look at all outputs, without their rows.
@@ -88,20 +92,16 @@ class Outputs:
             LedgerError: the ledger cannot be read.
         """
         for entries in entries_of(self._ledger, []):
-            lines, offsets = entries.lines.lines, entries.offsets()
-            last, ends = self._last.all_at(entries.places), self._ends.all_at(entries.places)
-            for which, index in enumerate(entries.indices):
-                if last[which] == offsets[which]:
-                    number = which if entries.numbers is None else entries.numbers[which]
-                    self._look(index, lines[number], None, ends[which])
-
-    def _look(self, index: str, line: bytes, row: dict[str, Any] | None, end: int | None) -> None:
-        try:
-            told, output = parse_line(line)
-        except ValueError:
-            return
-        if told == index and output is not None:  # else the ledger was rewritten meanwhile
-            self._inspection.look(index, output, row=row, finish_reason=_ODD_ENDS[end or 0])
+            offsets, last = entries.offsets(), self._last.all_at(entries.places)
+            there = [which for which, offset in enumerate(offsets) if offset == last[which]]
+            numbers = range(len(offsets)) if entries.numbers is None else entries.numbers
+            found = _loaded([entries.lines.lines[numbers[which]] for which in there])
+            ends, look = self.ends.all_of(entries.places), self._inspection.look
+            for which, entry in zip(there, found, strict=True):
+                index = entries.indices[which]
+                output = entry.get(index)
+                if output is not None:
+                    look(index, output, None, ends[which])
 
     def add_null(self, code: str, count: int = 1) -> None:
         """Count rows that have no output, by the call log's code for it."""
@@ -112,3 +112,19 @@ class Outputs:
         if self._lines is not None:
             self._lines.close()
         return self._inspection.result()
+
+
+def _loaded(lines: list[bytes]) -> list[dict[str, Any]]:
+    """Return the entries that stand in lines; an empty one where there is none any more."""
+    try:
+        found = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        found = []
+    return found if set(map(type, found)) == {dict} else list(map(_entry_of, lines))
+
+
+def _entry_of(line: bytes) -> dict[str, Any]:
+    try:
+        return dict([parse_line(line)])
+    except ValueError:
+        return {}

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 #: Every reason, in the order in which they are told.
 REASONS = ("empty", "length", "refusal", "duplicate", "echo", "schema")
 
+#: What they mean.
+MEANINGS = {
+    "empty": "nothing but white space",
+    "length": "cut off at max_tokens",
+    "refusal": "the model refused, or its answer was filtered",
+    "duplicate": "the same output as an earlier row that asks something else",
+    "echo": "the output begins with the question",
+    "schema": "not the JSON that was asked for",
+}
+#: Finish reasons that tell of some.
+ODD_ENDS = ("length", "content_filter")
+
 #: Characters from which on an output that another row has too is no mere label ("yes", "42").
 LONG_ENOUGH = 40
 #: Characters from which on a question that stands at the beginning of its answer is an echo; "2 +
@@ -88,7 +100,7 @@ class Quality:
     outputs: int = 0
     spoilt: int = 0
     has_rows: bool = False
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=lambda: [Finding(r) for r in REASONS])
     frequent: list[Frequent] = field(default_factory=list)
     at_least: bool = False
 
@@ -112,13 +124,13 @@ class Inspection:
     def __init__(self, check: Check | None = None) -> None:
         self._check = check
         self._repeats = Repeats()
-        self._found = Quality(findings=[Finding(reason) for reason in REASONS])
+        self._found = Quality()
+        self._outputs, self._has_rows = 0, False
 
     def look(
         self,
         index: str,
         output: Any,
-        *,
         row: Mapping[str, Any] | None = None,
         finish_reason: str | None = None,
     ) -> tuple[str, ...]:
@@ -132,20 +144,19 @@ class Inspection:
             row: the row as a JSON object; None: not known.
             finish_reason: as the provider gave it; None: not known.
         """
-        found = self._found
-        found.outputs += 1
+        self._outputs += 1
         text = output if isinstance(output, str) else jsontext.dump(output).decode()
         reasons = []
         if not text or text.isspace():
             reasons.append("empty")
         if finish_reason == "length":
             reasons.append("length")
-        if finish_reason == "content_filter" or is_refusal(text):
+        if is_refusal(text) or finish_reason == "content_filter":
             reasons.append("refusal")
         if row is None:
             asked = hash(index)
         else:
-            found.has_rows = True
+            self._has_rows = True
             asked = _asked(row)
             if repeats_question(row, text):
                 reasons.append("echo")
@@ -177,6 +188,7 @@ class Inspection:
 
     def result(self) -> Quality:
         """Return what was found so far."""
+        self._found.outputs, self._found.has_rows = self._outputs, self._has_rows
         self._found.frequent = self._repeats.most_frequent(FREQUENT)
         self._found.at_least = self._repeats.has_forgotten
         return self._found
@@ -216,14 +228,15 @@ def repeats_question(row: Mapping[str, Any], text: str) -> bool:
     if row.get("messages") is not None:
         return any(_begins_with(text, question) for question in questions(row))
     first, given = row.get("instruction"), row.get("input")
-    # The first letter tells nearly always.
-    letter = text[:1].casefold()
-    is_edge = letter.isspace()
-    if first and (is_edge or first[0].casefold() == letter or first[0].isspace()):
+    letter = text[:1]
+    if letter.isspace():
+        letter = text.lstrip()[:1]
+    letter = letter.casefold()[:1]  # it tells nearly always
+    if first and (first[0].casefold()[0] == letter or first[0].isspace()):
         both = f"{first} {given}" if given else first
         if _begins_with(text, first) or _begins_with(text, both):
             return True
-    if given and (is_edge or given[0].casefold() == letter or given[0].isspace()):
+    if given and (given[0].casefold()[0] == letter or given[0].isspace()):
         return _begins_with(text, given)
     return False
 

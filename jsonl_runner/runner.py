@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .fleet.team import Team
     from .keys import KeysView
     from .offsets import Offsets
+    from .reader import Group
     from .records import Outcome, Record
     from .spending import Spending
 
@@ -238,7 +239,7 @@ class _Run:
             self._job.output,
             self._ledger.found,
             redo_changed=self._job.redo_changed,
-            each_left=self._count_batched if len(self._batched) else None,
+            each=self._leave_batched if len(self._batched) else None,
             models=self._models,
         )
         found.check(self._job.bad_rows)
@@ -298,6 +299,10 @@ class _Run:
     def _has_price(self, record: Record) -> bool:
         model = (record.params or {}).get("model")
         return model is None or self._spending is None or self._spending.has_price(model)
+
+    def _leave_batched(self, group: Group, left: Sequence[int]) -> None:
+        for which in left:
+            self._count_batched(group.index(which))
 
     def _count_batched(self, index: str) -> None:
         """Leave a row out that lies in a batch: its answer is paid for, or will be."""

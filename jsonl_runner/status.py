@@ -15,9 +15,11 @@ from .summary import Failure, Tokens
 from .survey import survey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from .indexes import Place
+    from .reader import Group
 
 #: The reason of a null that the call log knows nothing of.
 UNKNOWN = "unknown"
@@ -72,19 +74,23 @@ def status(data: Path, ledger: Path) -> Status:
         LedgerError: the ledger cannot be read.
     """
     outputs = Outputs(ledger)
-    found = scan(ledger, outputs.note)
+    outputs.read()
+    found = scan(ledger)
     result = Status(damage=[str(item) for item in found.damage])
     calls = _Calls(result)
     for entry in read(ledger):
         place = place_of(entry["index"])
         calls.add(place, entry)
-        outputs.ended(place, entry)
+        outputs.ends.add(entry, place)
 
-    def count_left(index: str) -> None:
-        if index in found.nulls:
-            result.failed += 1
-            code, message = calls.reason(index)
-            result.failures.setdefault(code, Failure(0, index, message)).count += 1
+    def look(group: Group, left: Sequence[int]) -> None:
+        outputs.look(group)
+        for which in left:
+            index = group.index(which)
+            if index in found.nulls:
+                result.failed += 1
+                code, message = calls.reason(index)
+                result.failures.setdefault(code, Failure(0, index, message)).count += 1
 
     with open_input(data) as stream:
         seen = survey(
@@ -92,8 +98,7 @@ def status(data: Path, ledger: Path) -> Status:
             data,
             found.done,
             answered=lambda: calls.answered,
-            each_left=count_left,
-            each_group=outputs.look,
+            each=look,
         )
     result.rows, result.done, result.changed = seen.rows, seen.skipped, seen.changed.count
     result.left = seen.todo - result.failed

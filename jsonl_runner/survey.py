@@ -13,7 +13,10 @@ from .records import BadRow, fingerprint, fingerprint_number
 from .summary import LISTED, Named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+        if not group.bad:
+            found.offsets.add(group.start, group.lines_before, group.places, len(left))
+        if each is not None:
+            each(group, left)
     from pathlib import Path
 
     from .indexes import IndexMap
@@ -102,8 +105,7 @@ def survey(
     known: int = 0,
     answered: Callable[[], IndexMap] | None = None,
     redo_changed: bool = False,
-    each_left: Callable[[str], None] | None = None,
-    each_group: Callable[[Group], None] | None = None,
+    each: Callable[[Group, Sequence[int]], None] | None = None,
     models: set[str] | None = None,
 ) -> Survey:
     """Read an input from start to end.
@@ -116,8 +118,7 @@ def survey(
         answered: returns the fingerprints of what was answered (see `calllog.fingerprints`); asked
             when a row beyond the known bytes is done.
         redo_changed: whether a changed row counts as not done.
-        each_left: told the index of each row that has no output.
-        each_group: told all rows.
+        each: told all rows, a group at a time, and which of the group have no output.
         models: gets the models that rows to do name for themselves.
     """
     found = Survey()
@@ -130,11 +131,8 @@ def survey(
         left = done.lacking(group.places)
         if not group.bad:
             found.offsets.add(group.start, group.lines_before, group.places, len(left))
-        if each_group is not None:
-            each_group(group)
-        if each_left is not None:
-            for which in left:
-                each_left(str(group.row(which)["index"]))
+        if each is not None:
+            each(group, left)
         if not group.is_known and answered is not None and len(left) < len(group.places):
             fingerprints = answered() if fingerprints is None else fingerprints
             again = _changed(found, group, set(left), fingerprints)

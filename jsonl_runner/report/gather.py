@@ -153,7 +153,7 @@ class _Files:
                 entries, places_of([entry["index"] for entry in entries]), strict=True
             ):
                 self._calls.add(entry)
-                self._outputs.ended(place, entry)
+                self._outputs.ends.add(entry, place)
                 has_failed = entry["status"] == "failed"
                 if has_failed and self._failed.has(place):
                     self._reasons.add(place, entry)
