@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Outputs:
     """Looks at the quality of a ledger's last outputs.
 
-    First `note` is told all entries (or `read` reads them) and `ends` the call log's; then either `look` each group of
-    rows of the input, or `look_at_all` the outputs without their rows.
+    First `note` is told all entries (or `read` reads them), and `ends` the call log's; then either
+    `look` each group of rows of the input, or `look_at_all` the outputs without their rows.
 
     Args:
         ledger: the file.

@@ -13,10 +13,7 @@ from .records import BadRow, fingerprint, fingerprint_number
 from .summary import LISTED, Named
 
 if TYPE_CHECKING:
-        if not group.bad:
-            found.offsets.add(group.start, group.lines_before, group.places, len(left))
-        if each is not None:
-            each(group, left)
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from .indexes import IndexMap
