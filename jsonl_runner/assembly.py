@@ -13,7 +13,9 @@ from .config import DEFAULT_PER_KEY_CONCURRENCY, Config
 from .engines.local import file_limit
 from .errors import ConfigError
 from .keys import Rotator
+from .post import load_post
 from .prompts import Composer
+from .review import Review
 from .secret import Redactor, Secret
 from .spending import Spending
 from .streaming import Streaming
@@ -133,41 +135,81 @@ def assemble(
         spending: what calls cost and may cost; None: the settings' limits, for these calls.
 
     Raises:
-        ConfigError: there is no key.
+        ConfigError: there is no key, or no such function as `post` names.
     """
     keys = _keys(config, function)
     threads, per_key, notes = _sizes(config, len(keys), rows)
-    spending = spending or _limits(config, function, clock)
+    redact = Redactor(config.api_keys)
+    review = Review(load_post(config.post), redact)
     rng = random.Random()  # spreads waits, guards nothing
     rotator = _rotator(config, keys, per_key, clock, rng, stop)
     transport = _transport(config, notes, stop, streams=streams)
     clients = ClientsOnDemand(_transport_settings(config), stop.on_abort)
     chat, caching = _callers(config, transport, clock, note)
-    redact = Redactor(config.api_keys)
+    office = _Office(
+        config,
+        clock,
+        note,
+        Tools(chat, clients.of),
+        caching,
+        rotator,
+        review,
+        redact,
+        spending or _limits(config, function, clock),
+        rng,
+    )
+    return Crew(
+        office.hire(stop, function, None),
+        rotator,
+        transport,
+        clients,
+        threads,
+        tuple(notes),
+        caching,
+        office.hire,
+    )
 
-    def hire(until: Stop, function: StandIn | None, max_retries: int | None) -> Worker:
+
+@dataclass(frozen=True)
+class _Office:
+    """What all workers of a crew share."""
+
+    config: Config
+    clock: Clock
+    note: Callable[[str], None]
+    tools: Tools
+    caching: CachingCaller | None
+    rotator: Rotator
+    review: Review
+    redact: Redactor
+    spending: Spending | None
+    rng: random.Random
+
+    def hire(self, until: Stop, function: StandIn | None, max_retries: int | None) -> Worker:
+        """Return a worker; see `Crew.hire`."""
+        config = self.config
         # What a function answers may hang on more than its request: it is always called.
-        known = caching if function is None else None
-        caller: Caller = known or chat
+        known = self.caching if function is None else None
+        caller: Caller = known or self.tools.chat
         if function is not None:
-            caller = FunctionCaller(function.make(Tools(chat, clients.of)), clock)
-        _wake(until, known, spending)
+            shape = config.params.get("response_format")
+            caller = FunctionCaller(function.make(self.tools), self.clock, shape)
+        _wake(until, known, self.spending)
         return Worker(
             caller,
-            rotator,
+            self.rotator,
+            self.review,
             max_retries=config.max_retries if max_retries is None else max_retries,
+            schema_retries=config.schema_retries,
             waits=backoff.ROW.starting_at(config.retry_delay),
-            clock=clock,
+            clock=self.clock,
             stop=until,
-            redact=redact,
-            note=note,
-            rng=rng,
+            redact=self.redact,
+            note=self.note,
+            rng=self.rng,
             known=known,
-            spending=spending,
+            spending=self.spending,
         )
-
-    work = hire(stop, function, None)
-    return Crew(work, rotator, transport, clients, threads, tuple(notes), caching, hire)
 
 
 def _wake(until: Stop, *sleepers: CachingCaller | Spending | None) -> None:

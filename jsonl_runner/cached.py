@@ -55,6 +55,10 @@ class _Row(threading.local):
     """What the row of a thread is asking."""
 
     key: str | None = None
+    #: Of the request whose kept answer would not do: it is not looked for again.
+    rejected: str | None = None
+    #: Of the last request, whatever became of it.
+    asked: str | None = None
     claim: Claim | None = None
     hit: _Hit | None = None
 
@@ -146,12 +150,12 @@ class CachingCaller:
             request: of this thread's row.
             stop: ends the wait.
         """
-        key = key_of(self._base_url, request.body)
+        key = self._row.asked = key_of(self._base_url, request.body)
         if self._row.key == key:
             return None  # this row is asking it
-        self.leave()  # a correction has changed the request
+        self._put_down()  # a correction, or what was wrong with an answer, has changed the request
         found = self._board(key, stop)
-        if found is None and self._row.key is not None:
+        if found is None and self._row.key is not None and self._row.rejected != key:
             found = self._look_up(key, stop)
             if found is None:
                 return None
@@ -174,8 +178,25 @@ class CachingCaller:
         """Leave out or rename a parameter the model refuses."""
         return self._inner.correct(request, verdict)
 
+    def again(self, record: Record, answer: str, reason: str) -> Record:
+        """Return the Record with the answer and what is wrong with it."""
+        return self._inner.again(record, answer, reason)
+
+    def reject(self) -> None:
+        """Take note that the last answer to this thread's row will not do.
+
+        It is not kept. One that was kept is asked for anew, and the new one takes its place.
+        """
+        self._row.hit = None
+        if self._row.key is None:
+            self._row.rejected = self._row.asked
+
     def leave(self) -> None:
         """Keep what came of this thread's row, and let those that wait for it go on."""
+        self._row.rejected = None
+        self._put_down()
+
+    def _put_down(self) -> None:
         hit, self._row.hit = self._row.hit, None
         try:
             if hit is not None and self._row.key is not None:

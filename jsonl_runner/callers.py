@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .attempts import Answer, Kind, Verdict
 from .errors import TransportError
-from .prompts import Request
+from .prompts import Request, asking_again, shape_of
 from .retry import classify, classify_exception, classify_failure
 
 if TYPE_CHECKING:
@@ -116,6 +116,10 @@ class ChatCaller:
         """Leave out or rename a parameter the model refuses."""
         return self._composer.correct(request, verdict.param or "")
 
+    def again(self, record: Record, answer: str, reason: str) -> Record:
+        """Return the Record with the answer and what is wrong with it."""
+        return asking_again(record, answer, reason)
+
 
 class FunctionCaller:
     """Calls a function of the user's instead of a provider.
@@ -123,15 +127,23 @@ class FunctionCaller:
     Args:
         function: takes a Record and a key, returns the output, or an Answer with what it cost.
         clock: tells the present, for headers of an SDK's errors.
+        shape: the `response_format` that its outputs are to have where a row names none.
     """
 
-    def __init__(self, function: Callable[[Record, str], str | Answer], clock: Clock) -> None:
+    def __init__(
+        self,
+        function: Callable[[Record, str], str | Answer],
+        clock: Clock,
+        shape: object = None,
+    ) -> None:
         self._function = function
         self._clock = clock
+        self._shape = shape
 
     def prepare(self, record: Record) -> Request:
         """Return a request of the Record's rough size."""
-        return Request(b"", max(1, (len(record.instruction) + len(record.input)) // 4), "")
+        tokens = max(1, (len(record.instruction) + len(record.input)) // 4)
+        return Request(b"", tokens, "", shape=shape_of(record, self._shape))
 
     def attempt(self, record: Record, _request: Request, key: str) -> Verdict:
         """Call the function; an exception is classified by its `status_code` if it has one."""
@@ -148,3 +160,7 @@ class FunctionCaller:
     def correct(self, _request: Request, _verdict: Verdict) -> tuple[bool, str | None]:
         """Return that nothing can be corrected: the function builds its own requests."""
         return False, None
+
+    def again(self, record: Record, _answer: str, _reason: str) -> Record:
+        """Return the Record: it is called once more, and asks as it likes."""
+        return record

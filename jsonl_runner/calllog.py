@@ -12,7 +12,7 @@ import orjson
 
 from . import jsontext
 from .appendfile import AppendFile
-from .indexes import IndexMap, place_of, places_of
+from .indexes import IndexMap, places_of
 from .lines import last_line, read_blocks, torn_tail
 from .records import fingerprint_number
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from .indexes import Place
+    from .indexes import IndexSet
+    from .lines import LineReader
     from .records import Outcome
 
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _OWN = re.compile(
     rb'\n\{"index":"([^"\\\n]*)","status":"(ok|failed)","fingerprint":"([0-9a-f]{16})"'
 )
+#: What stands in the line of an entry with a `raw`; within a text its quotes would be escaped.
+_HAS_RAW = b',"raw":"'
 #: How the line begins that each run writes ahead of its entries.
 _RUN = b'{"run":'
 
@@ -108,6 +111,8 @@ def _line_of(outcome: Outcome) -> bytes:
         entry["batch"] = outcome.batch
     if outcome.cost_from:
         entry["cost_from"] = outcome.cost_from
+    if outcome.raw is not None:
+        entry["raw"] = outcome.raw
     return jsontext.dump(entry) + b"\n"
 
 
@@ -122,6 +127,29 @@ def read(ledger: Path) -> Iterator[dict[str, Any]]:
             entry = _entry_of(line)
             if entry is not None:
                 yield entry
+
+
+def raws(ledger: Path, of: IndexSet) -> IndexMap:
+    """Return, for each of some indices, where its newest entry begins that has a `raw`.
+
+    Raises:
+        LedgerError: the file is there and cannot be read.
+    """
+    found = IndexMap()
+    for block in read_blocks(path_for(ledger)) if len(of) else ():
+        start = block.start
+        for line in block.lines:
+            if _HAS_RAW in line:
+                entry = _entry_of(line)
+                if entry is not None and entry["index"] in of:
+                    found.set(entry["index"], start)
+            start += len(line) + 1
+    return found
+
+
+def entry_at(reader: LineReader, start: int) -> dict[str, Any] | None:
+    """Return the entry whose line begins at a byte, None if it cannot be read."""
+    return _entry_of(reader.line_at(start))
 
 
 def _entry_of(line: bytes) -> dict[str, Any] | None:
@@ -197,22 +225,19 @@ class Ends:
             LedgerError: the file is there and cannot be read.
         """
         for entry in read(ledger):
-            self.add(entry, place_of(entry["index"]))
+            self.add(entry)
 
-    def add(self, entry: dict[str, Any], place: Place) -> None:
-        """Take an entry of the call log, and where its index lies; the last output counts."""
-        end = entry.get("finish_reason")
+    def add(self, entry: dict[str, Any]) -> None:
+        """Take an entry of the call log; an index's last output counts."""
+        if entry.get("status") != "ok":
+            return
+        end, index = entry.get("finish_reason"), entry["index"]
         if end in self._odd:
-            if entry.get("status") == "ok":
-                self._numbers.put(place, self._odd.index(end) + 1)
-        elif len(self._numbers) and self._numbers.at(place) and entry.get("status") == "ok":
-            self._numbers.put(place, 0)  # answered anew, and well
+            self._numbers.set(index, self._odd.index(end) + 1)
+        elif len(self._numbers) and self._numbers.get(index):
+            self._numbers.set(index, 0)  # answered anew, and well
 
     def of(self, index: str) -> str | None:
         """Return how the answer of an index ended, None when it is not one of the odd ends."""
-        return self.all_of([place_of(index)])[0] if len(self._numbers) else None
-
-    def all_of(self, places: Sequence[Place]) -> list[str | None]:
-        """Return the same of many indices, by where they lie."""
-        numbers = self._numbers.all_at(places)
-        return [self._odd[number - 1] if number else None for number in numbers]
+        number = self._numbers.get(index) if len(self._numbers) else None
+        return self._odd[number - 1] if number else None

@@ -15,7 +15,7 @@ from .settings.groups import Given, entries, known, merged
 from .settings.table import BY_NAME, parse_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .secret import Secret
 
@@ -71,6 +71,7 @@ class Config:
     model: str = DEFAULT_MODEL
     params: Mapping[str, Any] = field(default_factory=dict)
     max_retries: int = 5
+    schema_retries: int = 2
     retry_delay: float = backoff.ROW.base_s
     timeout: float = 300
     connect_timeout: float = 30
@@ -90,6 +91,7 @@ class Config:
     max_cost: float | None = None
     max_tokens_total: int | None = None
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    post: str | Callable[..., Any] | None = None
     cache: bool | None = None
     cache_directory: Path | None = None
     cache_expiry_days: float = 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Costs:
         if usage is None:
             return None, ""
         told = usage.get("cost")
-        if isinstance(told, (int, float)) and not isinstance(told, bool):
+        if _is_number(told):
             return float(told), ""
         name = self._name_of(asked, answered)
         if name is None:
@@ -114,6 +114,24 @@ class Costs:
             )
             self._rates[name] = price.live if price is not None and is_flat else None
             return self._rates[name]
+
+
+def usage_together(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two calls used: numbers are added, else the second's word counts."""
+    total = dict(first)
+    for name, value in second.items():
+        before = total.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            total[name] = usage_together(before, value)
+        elif _is_number(value) and _is_number(before):
+            total[name] = before + value
+        elif value is not None:
+            total[name] = value
+    return total
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_own_server(api_base: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, overload
 
 from .assembly import StandIn
 from .attempts import Answer, AttemptError, Kind
+from .costs import usage_together
 from .errors import ConfigError, JsonlRunnerError
 from .prompts import texts_of
 from .records import Record
 from .retry import read_completion
-from .summary import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +31,15 @@ class CallFailedError(JsonlRunnerError):
 
     Attributes:
         code: one short word for the reason.
+        raw: the model's answer, where there is one that would not do.
     """
 
     exit_code = 1
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, raw: str | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.raw = raw
 
 
 class Prompt(NamedTuple):
@@ -281,13 +284,4 @@ def _one_call(chat: ChatCaller, record: Record, key: str) -> Answer:
 def _usage_of(answers: list[Answer]) -> dict[str, Any] | None:
     """Return what several calls for one row used together."""
     used = [answer.usage for answer in answers if answer.usage is not None]
-    if len(used) <= 1:
-        return used[0] if used else None
-    tokens = Tokens()
-    for usage in used:
-        tokens.add(usage)
-    return {
-        "prompt_tokens": tokens.prompt,
-        "completion_tokens": tokens.completion,
-        "total_tokens": tokens.total,
-    }
+    return functools.reduce(usage_together, used) if used else None

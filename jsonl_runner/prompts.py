@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -29,6 +30,12 @@ _RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max
 _DROPPED = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
 
 
+#: What is said to a model whose answer is not the JSON that was asked for, behind that answer.
+ASK_AGAIN = (
+    "That answer cannot be used: {reason}. Answer again, with the corrected JSON and nothing else: "
+    "no code fence, no explanation."
+)
+
 #: Weight of the newest answer in the running mean of what answers add to their prompts.
 _NEWEST = 1 / 16
 
@@ -42,6 +49,7 @@ class Request(NamedTuple):
         model: the model it asks for.
         size: what is known of its tokens beforehand: the prompt, and `max_tokens` if given.
         excess: bytes of the JSON beyond what its tokens are worth: an image's.
+        shape: the `response_format` that it asks for; None: none.
     """
 
     body: bytes
@@ -49,6 +57,7 @@ class Request(NamedTuple):
     model: str
     size: int = 1
     excess: int = 0
+    shape: Any = None
 
     @property
     def weight(self) -> int:
@@ -76,6 +85,26 @@ def _messages_of(record: Record) -> list[dict[str, Any]]:
         {"role": "system", "content": record.instruction},
         {"role": "user", "content": record.input},
     ]
+
+
+def shape_of(record: Record, default: object) -> object:
+    """Return the `response_format` of a Record's request, `default` where it names none."""
+    return (record.params or {}).get("response_format", default)
+
+
+def asking_again(record: Record, answer: str, reason: str) -> Record:
+    """Return a Record that tells the model what is wrong with its answer.
+
+    Args:
+        record: what was asked; a Record that was returned here before has all its answers.
+        answer: the one that will not do.
+        reason: why, in a line.
+    """
+    said = [
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": ASK_AGAIN.format(reason=reason)},
+    ]
+    return replace(record, messages=[*messages_of(record), *said])
 
 
 def texts_of(record: Record) -> tuple[str, str]:
@@ -165,7 +194,8 @@ class Composer:
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0
         size = (len(data) - excess) // _BYTES_PER_TOKEN + (limit if isinstance(limit, int) else 0)
         size = max(1, size)
-        return Request(data, math.ceil(size * self._factor), model, size, excess)
+        shape = body.get("response_format")
+        return Request(data, math.ceil(size * self._factor), model, size, excess, shape)
 
     def learn(self, request: Request, usage: Mapping[str, Any]) -> None:
         """Take note of what a call used, so that the next ones are expected to use as much."""

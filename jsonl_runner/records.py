@@ -89,7 +89,8 @@ class Outcome:
         code: `ok`, or one short word for the reason of the failure.
         message: one line on the failure, or on what is odd about an output; never holds a key.
         attempts: calls made for this row.
-        model, finish_reason, usage: as the provider gave them.
+        model, finish_reason: as the provider gave them with the last answer.
+        usage: as the provider gave it; the sum where several answers were paid for.
         latency_s: seconds the last attempt took.
         key: label of the key that served last.
         fingerprint: of the Record's content.
@@ -98,6 +99,8 @@ class Outcome:
         cached: whether the output was known before and took no call; then `usage` is None.
         batch: id of the provider's batch that it came in; empty for a call.
         cost_from: how `cost` is known where the provider does not say it: `prices`, `estimate`.
+        raw: the model's last answer as it came, where it is not the output: it was not the JSON
+            that was asked for, or `post` made something else of it, or nothing.
     """
 
     index: str
@@ -117,6 +120,7 @@ class Outcome:
     cached: bool = False
     batch: str = ""
     cost_from: str = ""
+    raw: str | None = None
 
 
 def fingerprint(record: Record) -> str:

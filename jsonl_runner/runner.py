@@ -6,6 +6,7 @@ The only room that holds a ledger open. Everything is written by the thread that
 from __future__ import annotations
 
 import contextlib
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, NoReturn
 
@@ -29,6 +30,7 @@ from .indexes import IndexSet
 from .ledger import Ledger
 from .locking import lock_path
 from .reader import GroupReader, RowReader, open_input
+from .recall import Recall
 from .records import BadRow
 from .secret import without_login
 from .signals import stopping
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from .fleet.team import Team
     from .keys import KeysView
     from .offsets import Offsets
-    from .reader import Group
     from .records import Outcome, Record
     from .spending import Spending
 
@@ -215,8 +216,9 @@ class _Run:
             seen = SeenInput(found.size, found.digest, is_clean=found.is_clean)
         try:
             calllog = CallLog(self._job.output, seen)
-            with stopping(self._stop), contextlib.closing(calllog):
-                self._loop(team, records, calllog)
+            earlier = Recall(self._config, self._job.output, self._ledger.found.nulls, self._clock)
+            with stopping(self._stop), closing(calllog), closing(earlier):
+                self._loop(team, earlier, records, calllog)
         except JsonlRunnerError as error:
             self._fail(error)
         finally:
@@ -239,7 +241,7 @@ class _Run:
             self._job.output,
             self._ledger.found,
             redo_changed=self._job.redo_changed,
-            each=self._leave_batched if len(self._batched) else None,
+            each_left=self._count_batched if len(self._batched) else None,
             models=self._models,
         )
         found.check(self._job.bad_rows)
@@ -300,10 +302,6 @@ class _Run:
         model = (record.params or {}).get("model")
         return model is None or self._spending is None or self._spending.has_price(model)
 
-    def _leave_batched(self, group: Group, left: Sequence[int]) -> None:
-        for which in left:
-            self._count_batched(group.index(which))
-
     def _count_batched(self, index: str) -> None:
         """Leave a row out that lies in a batch: its answer is paid for, or will be."""
         self._left_out += index in self._batched
@@ -316,30 +314,21 @@ class _Run:
         self._stop.request(bad_rows_error([row]))
         return False
 
-    def _loop(self, team: Team, records: Iterator[Record], calllog: CallLog) -> None:
+    def _loop(
+        self, team: Team, earlier: Recall, records: Iterator[Record], calllog: CallLog
+    ) -> None:
         self._started = self._clock.now()
         self._shown.begin(self._summary, team.books, self._stop)
-        before = self._ledger.found
-        first_run = not before.done and not before.nulls
+        before, say = self._ledger.found, self._shown.say
+        is_first = not before.done and not before.nulls
         guards = Guards(
-            self._config,
-            self._clock,
-            self._stop,
-            self._shown.say,
-            note=self._note,
-            first_run=first_run,
+            self._config, self._clock, self._stop, say, note=self._note, first_run=is_first
         )
         shown_at = float("-inf")
-        with contextlib.closing(team.engine.outcomes(records)) as groups:
+        with closing(team.engine.outcomes(earlier.left(records))) as groups:
             for group in groups:
-                if group:
-                    self._ledger.append(group)
-                    self._summary.add(group)
-                    calllog.append(group)
-                    self._shown.add(group)
-                    if self._job.settled is not None:
-                        self._job.settled(group)
-                    guards.counted(self._summary)
+                self._settle([*group, *earlier.taken()], calllog)
+                guards.counted(self._summary)
                 now = self._clock.now()
                 if now - shown_at >= TICK_S:
                     shown_at = now
@@ -347,10 +336,21 @@ class _Run:
                     guards.tick(keys, idle=team.engine.idle)
                     self._shown.show(self._summary, keys)
                     self._tell_stopping(keys)
+        self._settle(earlier.taken(), calllog)
         guards.tick(team.books.view(), idle=True)  # what came after the last look
         reason = self._stop.reason
         if reason is not None and not (self._complete and isinstance(reason, RunInterruptedError)):
             raise reason
+
+    def _settle(self, group: list[Outcome], calllog: CallLog) -> None:
+        """Write what came of rows."""
+        if group:
+            self._ledger.append(group)
+            self._summary.add(group)
+            calllog.append(group)
+            self._shown.add(group)
+            if self._job.settled is not None:
+                self._job.settled(group)
 
     @property
     def _complete(self) -> bool:

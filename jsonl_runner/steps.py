@@ -59,7 +59,7 @@ def ask(data: object) -> str:
         )
     outcome = session.ask(record_of(Prompt(data)))
     if outcome.output is None:
-        raise CallFailedError(outcome.code, outcome.message)
+        raise CallFailedError(outcome.code, outcome.message, outcome.raw)
     return outcome.output
 
 

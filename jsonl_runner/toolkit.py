@@ -357,7 +357,7 @@ class ParallelToolkit:
 
 def _output(outcome: Outcome) -> str:
     if outcome.output is None:
-        raise CallFailedError(outcome.code, outcome.message)
+        raise CallFailedError(outcome.code, outcome.message, outcome.raw)
     return outcome.output
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from . import backoff
 from .attempts import Kind, Verdict
+from .costs import usage_together
 from .errors import RunStoppedError, WrongEndpointError
 from .images import ImageError
 from .records import Outcome, fingerprint
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .keys import Rotator
     from .prompts import Request
     from .records import Record
+    from .review import Review
     from .secret import Redactor
     from .spending import Spending
 
@@ -32,6 +35,9 @@ _PLACE_TRIES = 3
 #: larger than the limit of tokens a minute is answered as a rate limit, for ever.
 _TOO_OFTEN = 20
 
+
+#: How a cost may be known, the surest first: a sum is as sure as its least sure part.
+_SOURCES = ("", "prices", "estimate")
 
 #: What costs the row a retry, after a wait.
 _COSTS_RETRY = frozenset({Kind.TRANSIENT, Kind.FORBIDDEN})
@@ -49,6 +55,9 @@ class Caller(Protocol):
     def correct(self, request: Request, verdict: Verdict) -> tuple[bool, str | None]:
         """Take note of a refused parameter; see `Composer.correct`."""
 
+    def again(self, record: Record, answer: str, reason: str) -> Record:
+        """Return a Record that asks again, after an answer that will not do for this reason."""
+
 
 class Known(Protocol):
     """Knows answers that need no call."""
@@ -56,8 +65,34 @@ class Known(Protocol):
     def known(self, request: Request, stop: Stop) -> Verdict | None:
         """Return a success, None when there is none; may wait for a row that asks the same."""
 
+    def reject(self) -> None:
+        """Take note that the last answer to this thread's row will not do: it is not kept."""
+
     def leave(self) -> None:
         """Take note that this thread's row is done, whatever came of it."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """A row under way.
+
+    Attributes:
+        record: as the input has it.
+        asked: what the next attempt asks: the same, or with it the answers that would not do.
+        outcome: what is known of its Outcome.
+        successes: of the run, when it began.
+        retries, refusals, mends: attempts that came to nothing, by what they cost.
+        answers: how many were paid for.
+    """
+
+    record: Record
+    asked: Record
+    outcome: Outcome
+    successes: int
+    retries: int = 0
+    refusals: int = 0
+    mends: int = 0
+    answers: int = 0
 
 
 class Worker:
@@ -66,7 +101,9 @@ class Worker:
     Args:
         caller: makes the attempts.
         rotator: gives the keys.
+        review: says what becomes of an answer.
         max_retries: tries after the first for what may pass.
+        schema_retries: times a row is asked again whose answer is not the JSON it asked for.
         waits: how long before each of them.
         clock: where the time comes from.
         stop: ends the work, and is told when nobody can succeed.
@@ -81,8 +118,10 @@ class Worker:
         self,
         caller: Caller,
         rotator: Rotator,
+        review: Review,
         *,
         max_retries: int,
+        schema_retries: int = 0,
         waits: backoff.Backoff = backoff.ROW,
         clock: Clock,
         stop: Stop,
@@ -94,6 +133,8 @@ class Worker:
     ) -> None:
         self._caller = caller
         self._rotator = rotator
+        self._review = review
+        self._schema_retries = schema_retries
         self._max_retries = max_retries
         self._waits = waits
         self._clock = clock
@@ -120,49 +161,83 @@ class Worker:
     def _do(self, record: Record) -> Outcome | None:
         outcome = Outcome(record.index, None, fingerprint=fingerprint(record))
         outcome.started = self._clock.wall()
+        row = _Row(record, record, outcome, self._successes)
         try:
-            return self._ask(record, outcome)
+            return self._ask(row)
         except ImageError as error:  # it was there when the input was looked at
-            return self._finish(outcome, Verdict(Kind.ROW_FAULT, "image", str(error)), "")
+            return self._finish(row, Verdict(Kind.ROW_FAULT, "image", str(error)), "")
 
-    def _ask(self, record: Record, outcome: Outcome) -> Outcome | None:
+    def _ask(self, row: _Row) -> Outcome | None:
         """Call until there is an outcome."""
-        retries = refusals = 0
-        successes = self._successes
+        outcome = row.outcome
         while True:
-            request = self._caller.prepare(record)
-            verdict = self._attempt(record, request, outcome)
+            request = self._caller.prepare(row.asked)
+            verdict = self._attempt(row.asked, request, outcome)
             if verdict is None:
-                return None
+                return self._given_up(row)
             if verdict.kind is Kind.OK:
                 # Threads may overwrite each other's count; it need not be exact. What was known
                 # says nothing about the endpoint.
                 self._successes += not outcome.cached
-                return self._finish(outcome, verdict, request.model)
+                verdict = self._reviewed(row, request, verdict)
+                if verdict is None:
+                    continue
+                return self._finish(row, verdict, request.model)
             if verdict.kind is Kind.WRONG_ENDPOINT:
                 self._stop.request(WrongEndpointError(f"{verdict.code}: {verdict.message}"))
-                return None
-            if verdict.kind is Kind.RATE_LIMITED:
-                refusals += 1
-                if min(refusals, self._successes - successes) >= _TOO_OFTEN:
-                    return self._finish(outcome, verdict, request.model)
-            elif not self._goes_on(request, verdict, retries):
-                return self._finish(outcome, verdict, request.model)
+                return self._given_up(row)
+            if not self._goes_on(row, request, verdict):
+                return self._finish(row, verdict, request.model)
             if verdict.kind in _COSTS_RETRY:
-                wait_s = max(self._waits.wait_s(retries, self._rng), verdict.retry_after_s or 0.0)
-                retries += 1
-                if self._stop.pause(wait_s, self._clock):
-                    return None
+                jittered_s = self._waits.wait_s(row.retries, self._rng)
+                row.retries += 1
+                if self._stop.pause(max(jittered_s, verdict.retry_after_s or 0.0), self._clock):
+                    return self._given_up(row)
 
-    def _goes_on(self, request: Request, verdict: Verdict, retries: int) -> bool:
+    def _reviewed(self, row: _Row, request: Request, verdict: Verdict) -> Verdict | None:
+        """Return what an answer means once it is looked at; None: the row is asked again."""
+        answer, outcome = verdict.answer, row.outcome
+        if answer is None or (request.shape is None and not self._review.is_always):
+            return verdict
+        text = answer.text or ""
+        found = self._review(row.record, request.shape, answer)
+        if found.output is not None:
+            outcome.raw = text if found.output != text else None
+            # A new one: rows that wait for the same answer review it for themselves.
+            return replace(verdict, answer=answer._replace(text=found.output))
+        if self._known is not None:
+            self._known.reject()
+        if outcome.cached:  # it cost nothing: as if there had been none
+            outcome.cached = False
+            return None
+        outcome.raw = text
+        failed = Verdict(Kind.ROW_FAULT, found.code, found.message, answer)
+        if not found.can_mend or row.mends >= self._schema_retries:
+            return failed
+        row.mends += 1
+        self._book(row, failed, request.model)
+        row.asked = self._caller.again(row.asked, text, found.message)
+        return None
+
+    def _given_up(self, row: _Row) -> Outcome | None:
+        """Return what came of a row when the run stops: nothing, or an answer that would not do."""
+        if not row.answers:
+            return None
+        row.outcome.ended = self._clock.wall()
+        return row.outcome
+
+    def _goes_on(self, row: _Row, request: Request, verdict: Verdict) -> bool:
         """Return whether the row gets another attempt."""
+        if verdict.kind is Kind.RATE_LIMITED:
+            row.refusals += 1
+            return min(row.refusals, self._successes - row.successes) < _TOO_OFTEN
         if verdict.kind is Kind.REFUSED_PARAM:
             again, news = self._caller.correct(request, verdict)
             if news is not None:
                 self._note(news)
             return again
         if verdict.kind in _COSTS_RETRY:
-            return retries < self._max_retries
+            return row.retries < self._max_retries
         return verdict.kind is not Kind.ROW_FAULT
 
     def _attempt(self, record: Record, request: Request, outcome: Outcome) -> Verdict | None:
@@ -238,23 +313,35 @@ class Worker:
             if self._no_place >= _PLACE_TRIES:
                 verdict.kind = Kind.WRONG_ENDPOINT
 
-    def _finish(self, outcome: Outcome, verdict: Verdict, model: str) -> Outcome:
+    def _finish(self, row: _Row, verdict: Verdict, model: str) -> Outcome:
+        outcome = row.outcome
+        self._book(row, verdict, model)
+        outcome.ended = self._clock.wall()
+        if verdict.kind is Kind.OK and verdict.answer is not None:
+            outcome.output = verdict.answer.text
+        return outcome
+
+    def _book(self, row: _Row, verdict: Verdict, model: str) -> None:
+        """Take down what came of an attempt, and what it cost beside those before it."""
+        outcome, answer = row.outcome, verdict.answer
         outcome.code = verdict.code
         outcome.message = verdict.message
-        outcome.ended = self._clock.wall()
-        answer = verdict.answer
-        if answer is not None:
-            outcome.finish_reason = answer.finish_reason
-            outcome.model = answer.model
-            outcome.usage = answer.usage
-            if self._spending is None:
-                outcome.cost = _cost_of(answer.usage)
-            else:
-                spent = self._spending.cost_of(answer.usage, model, answer.model)
-                outcome.cost, outcome.cost_from = spent
-            if verdict.kind is Kind.OK:
-                outcome.output = answer.text
-        return outcome
+        if answer is None:
+            return
+        outcome.finish_reason = answer.finish_reason
+        outcome.model = answer.model
+        usage = answer.usage
+        if self._spending is None:
+            cost, source = _cost_of(usage), ""
+        else:
+            cost, source = self._spending.cost_of(usage, model, answer.model)
+        if row.answers:  # one that is not known makes the sum unknown
+            known = cost is not None and outcome.cost is not None
+            cost = cost + outcome.cost if known else None  # type: ignore[operator]
+            source = max(source, outcome.cost_from, key=_SOURCES.index)
+            usage = usage_together(outcome.usage or {}, usage or {}) or None
+        row.answers += 1
+        outcome.usage, outcome.cost, outcome.cost_from = usage, cost, source
 
 
 def _cost_of(usage: dict[str, object] | None) -> float | None:

@@ -66,6 +66,7 @@ FLOORS = [
         "tree",
         "cachefile",
         "table",
+        "post",
     },
     {
         "config",
@@ -78,8 +79,9 @@ FLOORS = [
         "grid",
         "live",
         "spread",
+        "review",
     },
-    {"spending", "choice", "offers", "exports", "outputs", "familiar"},
+    {"spending", "choice", "offers", "exports", "familiar", "recall"},
     {
         "worker",
         "preview",

@@ -16,6 +16,7 @@ from jsonl_runner.clock import Stop, SystemClock
 from jsonl_runner.keys import Rotator
 from jsonl_runner.prompts import Request
 from jsonl_runner.records import Outcome, Record
+from jsonl_runner.review import Review
 from jsonl_runner.secret import Redactor, Secret
 from jsonl_runner.worker import Caller, Worker
 
@@ -119,6 +120,9 @@ class Scripted:
     def correct(self, _request: Request, _verdict: Verdict) -> tuple[bool, str | None]:
         return False, None
 
+    def again(self, record: Record, _answer: str, _reason: str) -> Record:
+        return record
+
 
 def worker_of(caller: Caller, clock: Clock, stop: Stop) -> Worker:
     secrets, rng = [Secret(KEYS[0], 1)], random.Random(3)
@@ -127,6 +131,7 @@ def worker_of(caller: Caller, clock: Clock, stop: Stop) -> Worker:
     return Worker(
         caller,
         rotator,
+        Review(None, Redactor(secrets)),
         max_retries=3,
         clock=clock,
         stop=stop,

@@ -109,7 +109,7 @@ def test_every_block_of_the_readme_runs(
 def test_every_block_of_the_guide_runs(
     page: str, folder: Path, environment: dict[str, str], simulator: Simulator
 ) -> None:
-    """Shell and Python blocks of each page run in its order, for somebody who has read the README."""
+    """Shell and Python blocks of each page run in order, for whoever has read the README."""
     shutil.copy(folder / "config.json.example", folder / "config.json")
     use_simulator(folder, simulator)
     shell("jsonl-runner run data.jsonl output.jsonl", folder, environment)

@@ -151,9 +151,8 @@ BAD_ROWS: list[tuple[bytes, str]] = [
     (b'{"index": 1, "instruction": "x", "params": {"model": 5}}', "model that is the number 5"),
     (b'{"index": 1, "instruction": "x", "params": {"messages": []}}', "cannot hold messages"),
     (
-        b'{"index": 1, "instruction": "x", "params": {"response_format": {"type": "json_schema", '
-        b'"json_schema": {"name": "n", "schema": {"type": "word"}}}}}',
-        '"params" has a response_format that cannot be used: at /type: "word"',
+        b'{"index": 1, "instruction": "x", "params": {"response_format": {"type": "json_object", "schema": 1}}}',  # noqa: E501
+        '"params" has a response_format that cannot be used: a JSON schema is an object',
     ),
 ]
 

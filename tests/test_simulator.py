@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jsonl_runner.schemas import check_of_schema
 from jsonl_runner.simulator import (
     FAULT_KINDS,
     Simulator,
@@ -399,6 +400,34 @@ def test_malformed_html_and_redirect(sim: Simulator) -> None:
     assert (redirect.status, redirect.headers["location"]) == (307, "http://127.0.0.1:9/")
 
 
+def test_json_is_answered_where_it_is_asked_for(sim: Simulator) -> None:
+    """It fits the schema and holds the text; three kinds of fault spoil it, in a 200."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 11},
+            "kind": {"enum": ["a", "b"]},
+            "size": {"type": ["integer", "null"], "minimum": 3},
+            "parts": {"type": "array", "minItems": 2, "items": {"$ref": "#/$defs/part"}},
+        },
+        "$defs": {"part": {"anyOf": [{"type": "number"}, {"type": "null"}]}},
+    }
+    shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    good = ask(sim, "Hi!", response_format=shape).content
+    parsed = json.loads(good)
+    assert check_of_schema(schema).problem(good) is None
+    assert parsed["name"] == "[simulated]"
+    assert (parsed["kind"], parsed["size"], len(parsed["parts"])) == ("a", 3, 2)
+    mode = {"type": "json_object"}
+    assert "Hi!" in json.loads(ask(sim, "Hi!", response_format=mode).content)["answer"]
+    for kind, said in (("fenced_json", "fence"), ("broken_json", "not JSON"), ("other_json", "at")):
+        reply = ask(sim, f"[[fault:{kind}]]", response_format=shape)
+        problem = check_of_schema(schema).problem(reply.content)
+        assert problem is not None
+        assert said in problem.reason
+        assert reply.choice["finish_reason"] == "stop"
+
+
 def test_length_fault_cuts_the_text(sim: Simulator) -> None:
     """`length` is half of the full text, or what max_tokens allows; otherwise nothing is cut."""
     text = "[[fault:length]] and a text that is long enough to be cut"
@@ -439,7 +468,8 @@ def test_every_fault_kind_has_a_test() -> None:
     """No kind is left without one of the tests above."""
     named = {"malformed", "502_html", "redirect", "length", "hang"}
     broken = {"close", "reset", "truncated", "stall", "drip"}
-    assert set(FAULT_KINDS) == ERRORS.keys() | SPOILED.keys() | named | broken
+    json_ = {"fenced_json", "broken_json", "other_json"}
+    assert set(FAULT_KINDS) == ERRORS.keys() | SPOILED.keys() | named | broken | json_
 
 
 def test_markers(sim: Simulator) -> None:

@@ -116,12 +116,14 @@ KEY_DEATHS = {
 }
 STOPS = {"404_model": "model_not_found", "redirect": "redirect"}
 ANSWERS = ("length", "tool_calls", "surrogate", "whitespace")
+#: What is wrong only where JSON is asked for: see test_review.
+NO_JSON = ("fenced_json", "broken_json", "other_json")
 LIMITS = {"hang": {"timeout": 0.3}, "stall": {"body_timeout": 0.3}, "drip": {"body_timeout": 0.3}}
 
 
 def test_every_fault_the_simulator_knows_is_tested_here() -> None:
     """A new kind of fault needs a row in one of these tables."""
-    tables = (ROW_FAULTS, TRANSIENT, RATE_LIMITS, KEY_DEATHS, STOPS, ANSWERS)
+    tables = (ROW_FAULTS, TRANSIENT, RATE_LIMITS, KEY_DEATHS, STOPS, ANSWERS, NO_JSON)
     assert sorted(kind for table in tables for kind in table) == sorted(FAULT_KINDS)
 
 

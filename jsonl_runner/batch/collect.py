@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from ..errors import LedgerError
 from ..indexes import IndexSet
 from ..records import Outcome
+from ..review import Reviewed
 from ..secret import MAX_CODE, shorten
 from .base import ProviderError
 from .fileless import confirm, is_first
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .desk import Desk
     from .parts import Item, Part
     from .results import ResultLine
+    from .reviewing import PartReview, Reviews
 
     #: Says what an answer cost, in dollars, and how that is known: its model, usage, and moment,
     #: and whether it came in a batch.
@@ -151,6 +153,7 @@ class Collector:
         desk: manifest and voice.
         ledger, calllog: opened; the ledger forces each group onto the disk.
         summary: counts what is written.
+        reviews: says what becomes of answers.
         cost_of: says what an answer cost.
     """
 
@@ -160,13 +163,16 @@ class Collector:
         ledger: Ledger,
         calllog: CallLog,
         summary: RunSummary,
+        reviews: Reviews,
         cost_of: CostOf | None = None,
     ) -> None:
         self._desk = desk
         self._ledger = ledger
         self._calllog = calllog
         self._summary = summary
+        self._reviews = reviews
         self._cost_of = cost_of
+        self._review: PartReview | None = None
         #: Rows that became null here.
         self.nulls = IndexSet()
 
@@ -178,6 +184,22 @@ class Collector:
         """
         found = Collected()
         passing: dict[str, str] = {}
+        self._review = self._reviews.of_part(self._desk.folder / part.path)
+        with contextlib.ExitStack() as stack:
+            if self._review is not None:
+                stack.callback(self._review.close)
+            self._read(part, found, passing)
+        manifest = self._desk.manifest
+        missing = manifest.counts(part.number).get(WAITING, 0) - len(passing)
+        found.released = Counter(passing.values())
+        if missing > 0:
+            found.released["missing"] = missing
+            found.examples["missing"] = "it stands in no result file"
+        self._tell(part, found)
+        return manifest.release(part, state=COLLECTED, due=0.0), found
+
+    def _read(self, part: Part, found: Collected, passing: dict[str, str]) -> None:
+        """Take the lines of all result files of a part."""
         for file in self._desk.manifest.files(part.number):
             if file.kind != "result" or not file.path:
                 continue
@@ -187,14 +209,6 @@ class Collector:
             with path.open("rb") as stream:
                 for group in _groups(stream):
                     self._take(of, group, found, passing)
-        manifest = self._desk.manifest
-        missing = manifest.counts(part.number).get(WAITING, 0) - len(passing)
-        found.released = Counter(passing.values())
-        if missing > 0:
-            found.released["missing"] = missing
-            found.examples["missing"] = "it stands in no result file"
-        self._tell(part, found)
-        return manifest.release(part, state=COLLECTED, due=0.0), found
 
     def _take(
         self,
@@ -249,11 +263,16 @@ class Collector:
         cost, cost_from = None, ""
         if self._cost_of is not None and usage:
             cost, cost_from = self._cost_of(model, usage, ended, bool(part.batch))
+        text = answer.text if answer is not None and line.fate is Fate.DONE else None
+        reviewed = Reviewed(text, verdict.code, verdict.message)
+        if text is not None and answer is not None and self._review is not None:
+            found = self._review(item, answer)
+            reviewed = reviewed._replace(output=found.output) if found.output else found
         return Outcome(
             item.row,
-            answer.text if answer is not None and line.fate is Fate.DONE else None,
-            shorten(self._desk.clean(verdict.code), MAX_CODE),
-            self._desk.clean(verdict.message),
+            reviewed.output,
+            shorten(self._desk.clean(reviewed.code), MAX_CODE),
+            self._desk.clean(reviewed.message),
             1,
             model,
             answer.finish_reason if answer else None,
@@ -265,6 +284,7 @@ class Collector:
             cost=cost,
             batch=part.batch,
             cost_from=cost_from,
+            raw=text if reviewed.output != text else None,
         )
 
     def _tell(self, part: Part, found: Collected) -> None:

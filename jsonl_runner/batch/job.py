@@ -31,6 +31,7 @@ from .parts import (
 )
 from .plan import withdraw
 from .reconcile import send
+from .reviewing import Reviews
 from .rows import Rows, plan_rows
 from .watch import poll
 
@@ -70,6 +71,7 @@ class Batches:
         released: rows of collected parts that nothing came of, so that they may be sent again.
 
     Raises:
+        ConfigError: there is no such function as `post` names.
         LedgerError: the ledger or the manifest is locked, damaged, or cannot be written.
     """
 
@@ -90,6 +92,7 @@ class Batches:
         self._watched = watched or Watched()
         self._max_enqueued = max_enqueued
         self._cost_of = cost_of
+        self._reviews = Reviews(config)
         self.summary = RunSummary()
         self.released = 0
         self._stack = contextlib.ExitStack()
@@ -331,7 +334,7 @@ class Batches:
             calllog = CallLog(self._output, SeenInput(0, "", is_clean=False))
             self._stack.callback(calllog.close)
             self._collector = Collector(
-                self.desk, self._ledger, calllog, self.summary, self._cost_of
+                self.desk, self._ledger, calllog, self.summary, self._reviews, self._cost_of
             )
         part, found = self._collector.collect(part)
         self.released += found.released.total()

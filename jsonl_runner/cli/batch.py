@@ -23,7 +23,7 @@ from .batching import (
     sending_options,
     wishes_of,
 )
-from .calling import simulate_option
+from .calling import answer_options, simulate_option
 from .options import PATH, Suggesting, console_options, json_option, print_json, say
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def submit(data: Path, output: Path, dry_run: bool, **options: Any) -> int:
 @batch.command(short_help="Collect the results of batches that are over.")
 @click.argument("output", type=PATH)
 @notify_option
+@answer_options
 @provider_options
 def fetch(output: Path, **options: Any) -> int:
     """Look at the batches of OUTPUT once, and write what is there into it.

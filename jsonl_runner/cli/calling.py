@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,7 +15,6 @@ from .options import console, load_config, place_of, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from ..config import Config
 
@@ -50,9 +50,27 @@ param_option = click.option(
 )
 
 
+response_format_option = click.option(
+    "--response-format",
+    metavar="FILE",
+    help='What answers are to be, and are checked for: a file with a JSON schema, or "json".',
+)
+_post_option = click.option(
+    "--post",
+    metavar="MODULE:FUNCTION",
+    help="Put each answer through this function; what it returns is the output.",
+)
+
+
+def answer_options(command: _Command) -> _Command:
+    """Add the options that say what answers are to be, and what becomes of them."""
+    return response_format_option(_post_option(command))
+
+
 def request_options(command: _Command) -> _Command:
-    """Add the options that say what a request asks for."""
+    """Add the options that say what a request asks for, and what becomes of its answer."""
     for option in (
+        answer_options,
         param_option,
         click.option("--max-tokens", type=int, help="Longest answer, in tokens."),
         click.option("--temperature", type=float, help="Sampling temperature."),
@@ -165,7 +183,8 @@ def model_of(config: Config) -> str:
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:
     names = ("model", "api_base", "proxy", "transport", "threads", "max_retries", "timeout")
     overrides = {name: options[name] for name in names}
-    for name in ("cache", "max_cost", "max_tokens_total", "engine", "ray_address", "workers"):
+    names = ("cache", "max_cost", "max_tokens_total", "engine", "ray_address", "workers", "post")
+    for name in names:
         overrides[name] = options.get(name)
     if options.get("price") is not None:
         from ..settings.price import from_option  # noqa: PLC0415
@@ -175,6 +194,12 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
     for name in ("temperature", "max_tokens"):
         if options[name] is not None:
             params[name] = options[name]
+    wanted = options.get("response_format")
+    if wanted is not None:
+        from ..answerformat import response_format  # noqa: PLC0415  # --help need not wait for it
+
+        shape = {"type": "json_object"} if wanted == "json" else response_format(Path(wanted))
+        params["response_format"] = shape
     overrides["params"] = params
     return overrides
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .calling import config_of, price_option
+from .calling import config_of, price_option, response_format_option
 from .options import (
     PATH,
     bad_rows_option,
@@ -44,6 +44,7 @@ _UNUSED = ("threads", "max_retries", "timeout", "temperature")
     metavar="NAME=VALUE",
     help="A request parameter of the run, such as tools. May be repeated.",
 )
+@response_format_option
 @click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample of many rows.")
 @bad_rows_option

@@ -78,6 +78,7 @@ def interactive(**options: Any) -> int:
     with config_of(options) as config:
         screen = Screen()
         source = typed(tuple(f"/{name}" for name in _COMMANDS), screen.note)
+        config = replace(config, post=None)  # noqa: PLW2901  # what is shown is what was said
         conversation = Conversation(config, system=options["system"], note=screen.note)
         with contextlib.closing(conversation), _terminating():
             return Talk(config, conversation, screen, source).run()

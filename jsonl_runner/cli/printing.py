@@ -121,7 +121,8 @@ def answered(outcome: Outcome) -> dict[str, Any]:
 
 def failed(outcome: Outcome) -> dict[str, Any]:
     """Return what `--json` says of a question that failed."""
-    return {"answer": None, "code": outcome.code, "message": outcome.message}
+    raw = {} if outcome.raw is None else {"raw": outcome.raw}
+    return {"answer": None, "code": outcome.code, "message": outcome.message, **raw}
 
 
 class Printing:

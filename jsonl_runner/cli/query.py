@@ -6,7 +6,6 @@ import contextlib
 import signal
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +24,8 @@ from .options import PATH, config_options, console, console_options, json_option
 from .printing import LiveAnswer, Notes, Output, Printing, answered, failed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..config import Config
     from ..summary import RunSummary
 
@@ -55,11 +56,6 @@ _EXAMPLE = 'jsonl-runner query "What is the capital of Japan?"'
     help="Ask N questions of --file at a time at the most.  [default: keys x 16]",
 )
 @click.option("--system", metavar="TEXT", help="System message ahead of each question.")
-@click.option(
-    "--response-format",
-    metavar="FILE",
-    help='What the answer is to be: a file with a JSON schema, or "json" for any JSON.',
-)
 @click.option(
     "--cache/--no-cache",
     default=None,
@@ -93,7 +89,8 @@ def query(ctx: click.Context, /, question: tuple[str, ...], **options: Any) -> i
       printf 'One?\\nTwo?\\n' | jsonl-runner query --file - -o answers.jsonl --simulate
     """
     _check(question, options)
-    _take_sizes_and_format(options)
+    sizes = [size for size in (options["batch_size"], options["threads"]) if size is not None]
+    options["threads"] = min(sizes, default=None)
     output = options["output"]
     asked = _question(question) if options["file"] is None else ""
     with config_of(options, ledger=output) as config:
@@ -127,20 +124,6 @@ def _check(question: tuple[str, ...], options: dict[str, Any]) -> None:
         raise click.UsageError("--redo-changed is for -o")
 
 
-def _take_sizes_and_format(options: dict[str, Any]) -> None:
-    """Put --batch-size and --response-format where `config_of` looks."""
-    sizes = [size for size in (options["batch_size"], options["threads"]) if size is not None]
-    options["threads"] = min(sizes, default=None)
-    wanted = options["response_format"]
-    if wanted is not None:
-        from .. import jsontext  # noqa: PLC0415  # --help need not wait for it
-        from ..answerformat import response_format  # noqa: PLC0415
-
-        shape = {"type": "json_object"} if wanted == "json" else response_format(Path(wanted))
-        given = f"response_format={jsontext.dump(shape).decode()}"
-        options["params"] = (*options["params"], given)
-
-
 def _question(words: tuple[str, ...]) -> str:
     """Return the one question.
 
@@ -170,7 +153,8 @@ def _one(config: Config, question: str, options: dict[str, Any]) -> int:
     from ..session import Session  # noqa: PLC0415
 
     as_json, system, output = options["as_json"], options["system"], Output()
-    live = LiveAnswer(output) if output.is_terminal and not as_json else None
+    shows = output.is_terminal and not as_json and config.post is None  # which makes it another
+    live = LiveAnswer(output) if shows else None
     record = Record("0", system, question) if system else Record("0", question)
     notes = Notes(say)
     session = Session(config, note=notes)
@@ -192,7 +176,7 @@ def _one(config: Config, question: str, options: dict[str, Any]) -> int:
     if outcome.output is None:
         if as_json:
             print_json(failed(outcome))
-        raise CallFailedError(harmless(outcome.code), harmless(outcome.message))
+        raise CallFailedError(harmless(outcome.code), harmless(outcome.message), outcome.raw)
     if as_json:
         print_json(answered(outcome))
     elif live is None:

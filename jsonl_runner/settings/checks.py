@@ -153,6 +153,19 @@ def params(value: object) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
+def post(value: object) -> Any:
+    """Return a function, or the text `module:function`; null: none."""
+    if value is None or callable(value):
+        return value
+    module, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    path = (*module.split("."), *name.split("."))
+    is_file = module.endswith(".py")
+    if not colon or is_file or not all(word.isidentifier() for word in path):
+        hint = " (without .py)" if is_file else ""
+        raise ValueError(f"must be module:function{hint}, got {value!r}")
+    return value
+
+
 def number(minimum: float, *, whole: bool = False, optional: bool = False) -> Callable[[Any], Any]:
     """Return the check of a number from `minimum` on; `optional`: or null."""
     kind = "whole number" if whole else "number"

@@ -18,6 +18,7 @@ from .checks import (
     keys,
     number,
     params,
+    post,
     proxy,
     ray_address,
     switch,
@@ -106,6 +107,13 @@ TABLE = (
         "tries after the first for errors that may pass; rate limits cost none",
         number(0, whole=True),
         ("parallel.max_retries",),
+    ),
+    Setting(
+        "schema_retries",
+        "times a row is asked again whose answer is not the JSON that its `response_format` asks "
+        "for, each time told what was wrong; every answer is paid for",
+        number(0, whole=True),
+        ("parallel.schema_retries",),
     ),
     Setting(
         "retry_delay",
@@ -209,6 +217,14 @@ TABLE = (
         "your own prices by model, dollars a million tokens: `{model: {input: 0.4, output: 1.6}}`; "
         "`cached`, `batch_input`, `batch_output` where you know them, `*` for every model",
         prices,
+    ),
+    Setting(
+        "post",
+        "function that every answer goes through, `module:function`, the module beside you or "
+        "installed; what it returns goes into the output",
+        post,
+        unset="none",
+        is_text=True,
     ),
     Setting(
         "cache",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from .samples import shaped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -42,11 +44,29 @@ def last_user_text(body: Mapping[str, Any]) -> str:
 def answer_text(body: Mapping[str, Any]) -> str:
     """The answer to a chat request: a digest of its model and messages, then its last user text.
 
-    The same messages and model always give the same text; nothing else of the body matters.
+    The same messages and model always give the same text. Where `response_format` asks for JSON,
+    it is JSON that holds this text; nothing else of the body matters.
     """
     source = orjson.dumps([body.get("model"), body.get("messages")], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(source).hexdigest()[:DIGEST_CHARS]
-    return f"[simulated] {digest} {last_user_text(body)[:ECHO_CHARS]}".rstrip()
+    text = f"[simulated] {digest} {last_user_text(body)[:ECHO_CHARS]}".rstrip()
+    wanted = shaped(body.get("response_format"), text)
+    return text if wanted is None else orjson.dumps(wanted).decode()
+
+
+def texts_before_answer(body: Mapping[str, Any], mark: str) -> list[str]:
+    """The texts up to the first answer to the last message that holds a mark; else all texts.
+
+    Whoever is asked again, with his answer and what was wrong with it, is asked the same.
+    """
+    messages = body.get("messages")
+    texts = message_texts(body)
+    if not isinstance(messages, list):
+        return texts
+    answers = [m.get("role") == "assistant" for m in messages if isinstance(m, dict)]
+    marked = [n for n, text in enumerate(texts) if mark in text and not answers[n]]
+    end = answers.index(True, marked[-1]) if marked and True in answers[marked[-1] :] else None
+    return texts[:end]
 
 
 def count_tokens(chars: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .answers import answer_text, last_user_text, message_texts, usage_of
+from .answers import answer_text, last_user_text, texts_before_answer, usage_of
 from .breakage import BREAK, Stage
 from .events import EVENTS_TYPE, broken_off, play, streamed, wants_events
 from .fault_answers import (
@@ -23,7 +23,15 @@ from .fault_answers import (
     unknown_model,
     unsupported_parameter,
 )
-from .faults import BREAKAGES, KEY_REFUSALS, REFUSALS, Dice, Markers, UnknownFaultError
+from .faults import (
+    BREAKAGES,
+    KEY_REFUSALS,
+    MARKER_START,
+    REFUSALS,
+    Dice,
+    Markers,
+    UnknownFaultError,
+)
 from .http import JSON_TYPE, Connection, Request, Response
 from .journal import CHAT_PATH, Entry, Journal
 from .limits import Limiter
@@ -162,7 +170,7 @@ class Endpoints:
             return
         body = exchange.body or {}
         try:
-            fault = self._markers.next_fault(message_texts(body))
+            fault = self._markers.next_fault(texts_before_answer(body, MARKER_START))
         except UnknownFaultError as error:
             self._send(exchange, refuse(400, str(error)))
             return

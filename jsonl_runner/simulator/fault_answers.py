@@ -161,6 +161,13 @@ def _surrogate(call: FaultyCall) -> Response:
     return Response(200, json.dumps(answer).encode("ascii"))
 
 
+def _spoilt_json(call: FaultyCall, kind: str) -> Response:
+    text = answer_text(call.body)
+    if kind == "fenced_json":
+        return _completion(call, content=f"```json\n{text}\n```")
+    return _completion(call, content=text[:-1] if kind == "broken_json" else '["something else"]')
+
+
 _SERVER_ERROR = "The server had an error while processing your request. Sorry about that!"
 _REFUSAL = "I'm sorry, I can't help with that."
 _DEACTIVATED = "The OpenAI account associated with this API key has been deactivated."
@@ -221,6 +228,9 @@ _MADE: dict[str, Callable[[FaultyCall], Response]] = {
     "refusal": lambda call: _completion(call, content=None, refusal=_REFUSAL),
     "tool_calls": _tool_calls,
     "surrogate": _surrogate,
+    "fenced_json": lambda call: _spoilt_json(call, "fenced_json"),
+    "broken_json": lambda call: _spoilt_json(call, "broken_json"),
+    "other_json": lambda call: _spoilt_json(call, "other_json"),
 }
 
 

@@ -54,6 +54,9 @@ BAD_ANSWERS = (
     "refusal",
     "tool_calls",
     "surrogate",
+    "fenced_json",
+    "broken_json",
+    "other_json",
 )
 # The connection itself misbehaves; these begin at once.
 BREAKAGES = ("hang", "drip", "stall", "reset", "close", "truncated", "huge", "whitespace")
@@ -73,7 +76,7 @@ KINDS = REFUSALS + BAD_ANSWERS + BREAKAGES
 # What a provider also says to GET /v1/models; an empty purse, for one, is no reason to refuse that.
 KEY_REFUSALS = frozenset({"401", "deactivated", "403", "key_echo"})
 
-_MARKER_START = "[[fault:"
+MARKER_START = "[[fault:"
 _MARKER = re.compile(r"\[\[fault:([^\]]*)\]\]")
 
 
@@ -95,7 +98,8 @@ class Markers:
     """Faults asked for in the messages: `[[fault:KIND]]` always, `[[fault:KIND*N]]` N times.
 
     Several markers are used up in order: `[[fault:500*2]] [[fault:429*1]]` fails twice with a 500,
-    then once with a 429, then is answered. Calls are counted by their whole text, whatever the key.
+    then once with a 429, then is answered. Calls are counted by their whole text up to the answer,
+    if there is one, whatever the key: to tell a model that its answer will not do is another call.
     """
 
     def __init__(self) -> None:
@@ -103,7 +107,7 @@ class Markers:
 
     def next_fault(self, texts: Sequence[str], *, in_batch: bool = False) -> str | None:
         """The fault of this call, or None. Raises UnknownFaultError, and then counts nothing."""
-        if not any(_MARKER_START in text for text in texts):
+        if not any(MARKER_START in text for text in texts):
             return None
         whole = "\n".join(texts)
         steps = [_parse_marker(marker) for marker in _MARKER.findall(whole)]
