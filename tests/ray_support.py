@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine_support import work
 
 from jsonl_runner.clock import Stop
+from jsonl_runner.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +27,12 @@ class PlainDuty:
         self.number = number
         self.threads = threads
         self.stop = Stop()
+        self._has_told = False
 
     def work(self, record: Record) -> Outcome:
+        if not self._has_told:
+            self._has_told = True
+            (Path(record.instruction) / f"pid-{os.getpid()}").touch()
         return work(record)
 
     def hear(self, word: Any) -> None:
@@ -56,9 +63,24 @@ class PlainLead:
     def heard(self, number: int, told: Any) -> None:
         self.heard_of.add(told)
 
+    def is_stuck(self, number: int) -> bool:
+        return False
+
     def lost(self, number: int, rows: int, why: str) -> None:
         assert why
         self.losses.append((number, rows))
 
     def ended(self, number: int, why: JsonlRunnerError, *, is_last: bool) -> None:
         self.ends.append((number, str(why), is_last))
+
+
+def nothing_here() -> Duty:
+    """Do what a node does that lacks something."""
+    raise ConfigError("this node lacks a key")
+
+
+class BrokenLead(PlainLead):
+    """Leads workers that cannot begin."""
+
+    def duty(self, number: int) -> Callable[[], Duty]:
+        return nothing_here

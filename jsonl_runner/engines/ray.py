@@ -62,6 +62,9 @@ class Lead(Protocol):
     def heard(self, number: int, told: Any) -> None:
         """Take note of what a worker tells."""
 
+    def is_stuck(self, number: int) -> bool:
+        """Return whether a worker can do nothing for a while, though others may."""
+
     def lost(self, number: int, rows: int, why: str) -> None:
         """Take note that a worker is gone, with so many rows that are done again."""
 
@@ -82,6 +85,8 @@ class _Slot:
     stored: int = 0
     is_open: bool = False
     is_closed: bool = False
+    #: Whether its rows went to others, since it could do nothing for a while.
+    is_resting: bool = False
     #: Whether it does rows under suspicion, one at a time.
     is_alone: bool = False
     failures: int = 0
@@ -207,15 +212,31 @@ class RayEngine:
         self._again.extend(slot.held.values())
         slot.held, slot.is_closed, slot.is_alone = {}, True, False
         self._dismiss(slot)
-        is_last = all(other.is_closed for other in self._slots)
-        if why is not None and not self._stop.requested:
+        if self._stop.requested:
+            return
+        if why is None and slot.is_resting:
+            self._wake_the_resting()
+            return
+        slot.is_resting = False
+        is_last = all(other.is_closed and not other.is_resting for other in self._slots)
+        if why is not None:
             self._lead.ended(slot.number, why, is_last=is_last)
         if is_last:
             self._stop.request(why)
+        else:
+            self._wake_the_resting()
+
+    def _wake_the_resting(self) -> None:
+        """Have a worker that rests go on, if there is no other."""
+        resting = [slot for slot in self._slots if slot.is_resting]
+        if resting and all(slot.is_closed for slot in self._slots):
+            slot = resting[0]
+            slot.is_closed = slot.is_resting = slot.is_open = False
+            self._hire(slot)
 
     def _mourn(self, slot: _Slot, why: str, group: list[Outcome]) -> None:
         """Take note of a worker's death; give its rows to others, and its place to another."""
-        rows, slot.held = slot.held, {}
+        rows, slot.held, slot.is_resting = slot.held, {}, False
         self._lead.lost(slot.number, len(rows), why)
         was_open, was_alone, slot.is_open, slot.is_alone = slot.is_open, slot.is_alone, False, False
         for record in rows.values():
@@ -249,23 +270,43 @@ class RayEngine:
         if self._stop.requested:
             self._have_stopped()
             return
-        # At the end of the input nothing is kept in store: it would lie with one worker while
-        # another has nothing to do.
+        # At the end of the input nothing is kept in store, and nothing left with a worker that can do
+        # nothing for a while: it would lie there while another has nothing to do.
         is_dry = feed.is_finished and not len(feed)
         self._choose_one_for_suspects()
         free = sorted(self._free, key=lambda slot: len(slot.held))
+        stuck = {slot for slot in free if is_dry and self._lead.is_stuck(slot.number)}
         room = {slot: self._room(slot, is_dry=is_dry) for slot in free}
-        wanted = sum(room.values())
-        feed.ask(wanted - len(self._again) + sum(self._lead.threads) // 2)
-        is_wanting = any(room[slot] for slot in free if not slot.is_alone)
+        is_wanting = any(room[slot] for slot in free if slot not in stuck and not slot.is_alone)
+        if is_wanting:
+            for slot in stuck:
+                slot.is_resting = not slot.is_alone
+                room[slot] = room[slot] if slot.is_alone else 0
+        feed.ask(sum(room.values()) - len(self._again) + sum(self._lead.threads) // 2)
         for slot in free:
             rows = self._rows_for(slot, room[slot], feed)
-            recall = slot.stored > 0 and (slot.is_alone or (is_dry and is_wanting))
-            if rows or slot.held:
+            if rows or slot.held or slot.is_resting:
+                recall = slot.stored > 0 and (slot.is_alone or (is_dry and is_wanting))
                 is_hungry = len(rows) < room[slot] and not is_dry
                 self._order(slot, tuple(rows), recall=recall, is_hungry=is_hungry)
 
+    def _order(
+        self, slot: _Slot, rows: tuple[Record, ...], *, recall: bool, is_hungry: bool
+    ) -> None:
+        order = Order(
+            rows,
+            self._lead.word(slot.number),
+            enough=max(1, slot.threads // _ENOUGH),
+            linger_s=max(_LINGER_S, self._pace_s),
+            patience_s=max(_HUNGRY_S if is_hungry else _PATIENCE_S, self._pace_s),
+            recall=recall,
+            stop=slot.is_resting,
+        )
+        self._send(slot, self._cluster.step(slot.worker, order))
+
     def _room(self, slot: _Slot, *, is_dry: bool) -> int:
+        if slot.is_resting:
+            return 0
         if slot.is_alone:
             return 0 if slot.held or not self._suspects else 1
         return max(0, slot.threads * (1 if is_dry else 2) - len(slot.held))
@@ -288,20 +329,6 @@ class RayEngine:
             min(self._free, key=lambda slot: len(slot.held)).is_alone = True
         elif chosen is not None and not self._suspects and not chosen.held:
             chosen.is_alone = False
-
-    def _order(
-        self, slot: _Slot, rows: tuple[Record, ...], *, recall: bool, is_hungry: bool
-    ) -> None:
-        linger_s = max(_LINGER_S, self._pace_s)
-        order = Order(
-            rows,
-            self._lead.word(slot.number),
-            enough=max(1, slot.threads // _ENOUGH),
-            linger_s=linger_s,
-            patience_s=max(_HUNGRY_S if is_hungry else _PATIENCE_S, self._pace_s),
-            recall=recall,
-        )
-        self._send(slot, self._cluster.step(slot.worker, order))
 
     def _have_stopped(self) -> None:
         """Tell workers with rows to begin no more."""

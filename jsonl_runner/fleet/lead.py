@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ..engines.station import Duty
     from .posts import Post
 
+#: Seconds. For a shorter cooldown a row is not given to another worker.
+_A_WHILE_S = 1.0
+
 
 @dataclass
 class _Member:
@@ -156,6 +159,14 @@ class RunLead:
             until = self._clock.now() + key.cooldown_s
             for other in others:
                 other.cooled[key.label] = (until, key.reason)
+
+    def is_stuck(self, number: int) -> bool:
+        """Return whether all keys of a worker are to rest for a while."""
+        member = self._members[number]
+        if member.told is None or member.told.view.ready or member.told.view.in_flight:
+            return False
+        waits = [key.cooldown_s for key in member.told.keys if key.state == "cooling"]
+        return bool(waits) and min(waits) - (self._clock.now() - member.told_at) >= _A_WHILE_S
 
     def lost(self, number: int, rows: int, why: str) -> None:
         """Take note that a worker is gone."""
