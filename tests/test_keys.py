@@ -382,3 +382,67 @@ def test_a_stop_ends_the_wait_for_a_key_at_once(cause: str) -> None:
         waiter.join(5)
     assert time.monotonic() - asked < 1
     assert found == [None] * 4
+
+
+@pytest.mark.parametrize("sharers", [1, 2, 3])
+def test_rotators_that_share_a_key_keep_its_limits_together(sharers: int) -> None:
+    """For every number of processes: over a minute they make the calls that one would make."""
+    clock = Impatient()
+    made = 0
+    rotators = [rotator_of(clock, keys=1, requests_per_minute=120) for _ in range(sharers)]
+    for rotator in rotators:
+        rotator.share(1 / sharers, 4)
+    for _ in range(600):  # a minute, in tenths of a second
+        for rotator in rotators:
+            lease = ask(rotator, clock)
+            if lease is not None:
+                made += 1
+                rotator.release(lease, OK)
+        clock.advance(0.1 - 1e-9)
+    assert 100 <= made <= 120 + 2 * sharers  # looking ten times a second leaves some unused
+
+
+def test_a_shared_key_takes_its_part_of_what_the_provider_tells() -> None:
+    """Of 100 requests that are left, each of four sharers spends no more than 25."""
+    clock = Impatient()
+    rotator = rotator_of(clock, keys=1, concurrency=100)
+    rotator.share(1 / 4, 100)
+    limits = RateLimits(RateLimit(limit=200, remaining=100, reset_s=3600), None)
+    rotator.release(take(rotator), Verdict(Kind.OK, limits=limits))
+    made = 0
+    while (lease := ask(rotator, clock)) is not None:
+        made += 1
+        rotator.release(lease, OK)
+    assert 20 <= made <= 26
+
+
+def test_calls_at_once_of_a_shared_key_follow_its_sharers() -> None:
+    """Fewer when another comes, more when one is gone."""
+    clock = Impatient()
+    rotator = rotator_of(clock, keys=1, concurrency=8)
+    for maximum in (8, 2, 6):
+        rotator.share(maximum / 8, maximum)
+        for _ in range(200):
+            rotator.release(take(rotator), OK)
+        leases = []
+        while (lease := ask(rotator, clock)) is not None:
+            leases.append(lease)
+        assert len(leases) <= maximum
+        for lease in leases:
+            rotator.release(lease, OK)
+
+
+def test_what_others_were_told_of_a_key_holds_here_too() -> None:
+    """It rests as long, and is used no more once it is retired elsewhere."""
+    clock = FakeClock()
+    rotator = rotator_of(clock, keys=2)
+    first, second = (view.label for view in views(rotator))
+    rotator.learn(first, cooldown_s=30, why="slow_down")
+    rotator.learn(second, retired="invalid_api_key: no", why="invalid_api_key: no")
+    rotator.learn("#9(…none)", retired="gone", why="gone")
+    began = clock.now()
+    lease = take(rotator)
+    assert (lease.label, clock.now() - began >= 30) == (first, True)
+    rotator.learn(first, retired="insufficient_quota: no", why="insufficient_quota: no")
+    with pytest.raises(NoUsableKeyError, match="all 2 keys are finished"):
+        rotator.acquire(1, Stop())

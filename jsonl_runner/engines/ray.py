@@ -270,8 +270,8 @@ class RayEngine:
         if self._stop.requested:
             self._have_stopped()
             return
-        # At the end of the input nothing is kept in store, and nothing left with a worker that can do
-        # nothing for a while: it would lie there while another has nothing to do.
+        # At the end of the input nothing is kept in store, and nothing left with a worker that can
+        # do nothing for a while: it would lie there while another has nothing to do.
         is_dry = feed.is_finished and not len(feed)
         self._choose_one_for_suspects()
         free = sorted(self._free, key=lambda slot: len(slot.held))

@@ -79,6 +79,11 @@ class RunLead:
         self._is_priced = is_priced
         self._salt = os.urandom(SALT_BYTES)
         self._members = [_Member(post) for post in posts]
+        self._sharers: dict[tuple[int, ...], list[_Member]] = {}
+        for member in self._members:
+            self._sharers.setdefault(member.post.keys, []).append(member)
+        #: Keys of no more use, by label, and why.
+        self._retired: dict[str, str] = {}
         self._has_worked = False
         #: Calls, errors and refusals of workers that are gone, by label.
         self._past: dict[str, tuple[int, int, int]] = {}
@@ -93,7 +98,8 @@ class RunLead:
     def duty(self, number: int) -> Callable[[], Duty]:
         """Return what a worker is to do."""
         member = self._members[number]
-        member.retired |= self._known_retired(member.post)
+        labels = {self._keys[position].label for position in member.post.keys}
+        member.retired |= {label: self._retired[label] for label in labels & self._retired.keys()}
         config = replace(self._config, threads=member.post.threads)
         brief = Brief(
             config,
@@ -113,7 +119,7 @@ class RunLead:
 
     def _word(self, member: _Member) -> Word:
         now = self._clock.now()
-        sharers = [other for other in self._sharers(member) if other.ended is None]
+        sharers = [other for other in self._sharers[member.post.keys] if other.ended is None]
         place = sharers.index(member) if member in sharers else 0
         cooled = {
             label: (until - now, why)
@@ -122,17 +128,6 @@ class RunLead:
         }
         retired, member.retired, member.cooled = member.retired, {}, {}
         return Word(max(1, len(sharers)), place, retired, cooled)
-
-    def _sharers(self, member: _Member) -> list[_Member]:
-        return [other for other in self._members if other.post.keys == member.post.keys]
-
-    def _known_retired(self, post: Post) -> dict[str, str]:
-        labels = {self._keys[position].label for position in post.keys}
-        return {
-            key.label: key.reason
-            for key in self.keys()
-            if key.state == "retired" and key.label in labels
-        }
 
     # -- from the workers ------------------------------------------------------------------------
 
@@ -144,8 +139,9 @@ class RunLead:
         self._has_worked = self._has_worked or told.has_worked
         for note in told.notes:
             self._note(note)
+        self._retired |= {key.label: key.reason for key in told.keys if key.state == "retired"}
         if member.post.sharers > 1:
-            others = [other for other in self._sharers(member) if other is not member]
+            others = [other for other in self._sharers[member.post.keys] if other is not member]
             for key in told.keys:
                 last = before.get(key.label, KeyView(key.label))
                 self._pass_on(key, last, others)
@@ -176,8 +172,6 @@ class RunLead:
             calls, errors, refused = self._past.get(key.label, (0, 0, 0))
             past = (calls + key.calls, errors + key.errors, refused + key.refused)
             self._past[key.label] = past
-            if key.state == "retired":  # by now it may be its lead alone who knows
-                member.retired[key.label] = key.reason
         member.told = None
 
     def ended(self, number: int, why: JsonlRunnerError, *, is_last: bool) -> None:
@@ -214,6 +208,8 @@ class RunLead:
                 view = _aged(key, now - member.told_at, has_ended=member.ended is not None)
                 found[key.label] = _together(found[key.label], view) if key.label in heard else view
                 heard.add(key.label)
+        for label, why in self._retired.items():
+            found[label] = replace(found[label], state="retired", reason=why, cooldown_s=0.0)
         for label, (calls, errors, refused) in self._past.items():
             key = found[label]
             found[label] = replace(

@@ -70,7 +70,7 @@ def posts_of(groups: Sequence[tuple[int, ...]], workers: int, threads: int) -> l
         for _ in range(workers - len(groups)):  # each further worker to where it helps most
             sharers[max(groups, key=lambda group: len(group) / sharers[group])] += 1
         shared = [(group, count) for group, count in sharers.items() for _ in range(count)]
-    parts = _in_parts(threads, [len(keys) / count for keys, count in shared])
+    parts = _in_parts(threads, [max(1, len(keys)) / count for keys, count in shared])
     return [Post(keys, count, part) for (keys, count), part in zip(shared, parts, strict=True)]
 
 
@@ -87,8 +87,10 @@ def share_of(total: int, sharers: int, place: int) -> int:
 
 def _in_parts(total: int, weights: Sequence[float]) -> list[int]:
     """Divide a whole number in proportion to weights, each part 1 at least; exact in sum."""
-    parts = [1] * len(weights)
-    for _ in range(total - len(weights)):
-        place = min(range(len(weights)), key=lambda k: parts[k] / weights[k])
+    whole = sum(weights)
+    ideal = [1 + (total - len(weights)) * weight / whole for weight in weights]
+    parts = [int(part) for part in ideal]
+    by_rest = sorted(range(len(parts)), key=lambda place: parts[place] - ideal[place])
+    for place in by_rest[: total - sum(parts)]:
         parts[place] += 1
     return parts

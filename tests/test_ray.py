@@ -1,0 +1,288 @@
+"""Runs over a Ray cluster, against the simulator.
+
+Workers and nodes are killed, and the process that leads them. Each row's calls are counted at the
+server, so that what is paid twice is not taken from our own books.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import KEYS, expected, read_ledger, row, until, write_rows
+
+from jsonl_runner import ParallelToolkit
+from jsonl_runner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support import Stage
+
+
+pytestmark = pytest.mark.ray
+
+THREADS = 16
+
+
+@pytest.fixture
+def ray_stage(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A stage whose processes may start clusters of their own, with files in a folder of theirs."""
+    pytest.importorskip("ray")
+    # Paths of sockets have few characters: not below pytest's own folder.
+    with tempfile.TemporaryDirectory(prefix="jr", ignore_cleanup_errors=True) as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        monkeypatch.setenv("HOME", str(stage.folder))
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+        simulator = stage.simulator
+        simulator.settings = replace(simulator.settings, latency_s=0.05, latency_spread_s=0.02)
+        yield stage
+
+
+@contextlib.contextmanager
+def running(stage: Stage, *words: str, config: str = "settings.json") -> Iterator[Any]:
+    """Run the program on the stage's files, in a process group of its own; killed at the end."""
+    command = stage.command(
+        *("run", stage.data, stage.output, "--config", config, "--engine", "ray", "--json"), *words
+    )
+    with (
+        (stage.folder / "out").open("wb") as out,
+        (stage.folder / "err").open("wb") as err,
+        subprocess.Popen(
+            command, cwd=stage.folder, stdout=out, stderr=err, start_new_session=True
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def told(stage: Stage) -> str:
+    return (stage.folder / "err").read_text(encoding="utf-8")
+
+
+def summary_of(stage: Stage) -> dict[str, Any]:
+    """Return what stands on stdout: JSON, and nothing of Ray's."""
+    found = json.loads((stage.folder / "out").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def calls_of(stage: Stage) -> Counter[str]:
+    """Return how often each prompt has reached the server, answered or not."""
+    return Counter(call.prompt for call in stage.simulator.journal.calls)
+
+
+def workers_below(*raylets: int) -> list[int]:
+    """Return the process ids of our workers on some nodes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int(entry.name)
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            name = (entry / "cmdline").read_text()
+            if parent in raylets and name.startswith("ray::Station"):
+                found.append(pid)
+    return found
+
+
+def children_of(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int(entry.name)
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(pid)
+    return found
+
+
+def assert_whole(stage: Stage, rows: list[dict[str, Any]]) -> None:
+    """Check that the ledger has each row once, with its own answer."""
+    lines = stage.output.read_bytes().splitlines()
+    assert Counter(next(iter(json.loads(line))) for line in lines) == Counter(
+        str(item["index"]) for item in rows
+    )
+    assert read_ledger(stage.output) == {str(item["index"]): expected(item) for item in rows}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
+def test_a_worker_then_a_node_are_lost_and_no_row_is(
+    ray_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three nodes; what is called twice is at most what the lost ones had in flight."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    stage = ray_stage
+    rows = [row(number) for number in range(2500)]
+    write_rows(stage.data, rows)
+    stage.config_file()
+    cluster = cluster_utils.Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 1,
+            "object_store_memory": 80 * 2**20,
+            "include_dashboard": False,
+        },
+    )
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
+    try:
+        words = ("--ray-address", cluster.address, "--workers", "3", "--threads", str(3 * THREADS))
+        journal = stage.simulator.journal
+        with running(stage, *words) as process:
+            raylets = [
+                node.all_processes["raylet"][0].process.pid for node in (cluster.head_node, *nodes)
+            ]
+            until(lambda: journal.count() >= 400, 60)
+            os.kill(workers_below(*raylets)[0], signal.SIGKILL)
+            until(lambda: journal.count() >= 1200, 60)
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            assert process.wait(90) == 0, told(stage)
+        assert_whole(stage, rows)
+        again = {prompt: count for prompt, count in calls_of(stage).items() if count > 1}
+        # A worker has as many calls in flight as threads, and a quarter of them answered at most
+        # before it reports.
+        assert len(again) <= 2 * 1.5 * THREADS, again
+        summary = summary_of(stage)
+        assert (summary["done"], summary["left"]) == (2500, 0)
+        assert any("is gone" in note for note in summary["notes"])
+        assert any(note.startswith("3 workers on Ray") for note in summary["notes"])
+    finally:
+        cluster.shutdown()
+
+
+def test_the_leader_is_killed_and_the_same_command_goes_on(ray_stage: Stage) -> None:
+    """After a kill -9 its cluster is gone with it, and what it left behind confuses nobody."""
+    stage = ray_stage
+    rows = [row(number) for number in range(600)]
+    write_rows(stage.data, rows)
+    stage.config_file()
+    journal = stage.simulator.journal
+    with running(stage, "--workers", "2", "--threads", str(THREADS)) as process:
+        until(lambda: journal.count() >= 200, 60)
+        process.kill()
+        process.wait()
+        until(lambda: journal.in_flight() == 0, 30)
+        called = journal.count()
+        answered = len(read_ledger_whole(stage))
+        with running(stage, "--workers", "2", "--threads", str(THREADS)) as again:
+            assert again.wait(90) == 0, told(stage)
+    assert_whole(stage, rows)
+    assert journal.count() - 600 == called - answered <= 2 * THREADS
+
+
+def read_ledger_whole(stage: Stage) -> set[str]:
+    lines = stage.output.read_bytes().split(b"\n")[:-1]
+    return {next(iter(json.loads(line))) for line in lines}
+
+
+def test_ctrl_c_of_the_whole_terminal_wastes_no_call(ray_stage: Stage) -> None:
+    """SIGINT to every process of the group: no row is begun any more, what was paid is written."""
+    stage = ray_stage
+    rows = [row(number) for number in range(600)]
+    write_rows(stage.data, rows)
+    stage.config_file()
+    journal = stage.simulator.journal
+    with running(stage, "--workers", "2", "--threads", str(THREADS)) as process:
+        until(lambda: journal.count() >= 150, 60)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130, told(stage)
+    assert journal.count() == journal.count(status=200), "a call in flight was cut off"
+    assert len(read_ledger(stage.output)) == journal.count() < 600, "a paid answer was not written"
+    assert "interrupted by SIGINT" in told(stage)
+    assert not any(
+        key in path.read_text(encoding="utf-8", errors="replace")
+        for key in KEYS
+        for path in Path(os.environ["RAY_TMPDIR"]).rglob("*")
+        if path.is_file()
+    )
+
+
+def run_here(stage: Stage, rows: list[dict[str, Any]], **overrides: Any) -> Any:
+    """Run in this process, on the tests' own cluster; its workers find the keys in a file."""
+    write_rows(stage.data, rows)
+    tool = ParallelToolkit(
+        stage.config_file(**overrides), stage.data, stage.output, engine="ray", quiet=True
+    )
+    return tool.run()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_one_key_on_several_workers_keeps_its_limits(stage: Stage) -> None:
+    """More workers than keys: together they are as many calls at once as one key may have."""
+    stage.simulator.settings = replace(stage.simulator.settings, latency_s=0.05)
+    rows = [row(number) for number in range(120)]
+    summary = run_here(stage, rows, workers=3, api_keys=[KEYS[0]], per_key_concurrency=7, threads=7)
+    assert (summary.done, summary.failed) == (120, 0)
+    assert stage.simulator.journal.max_in_flight <= 7
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_key_that_is_retired_is_retired_everywhere(stage: Stage) -> None:
+    """Three workers share two keys, one of which is dead: each tries it once at the most."""
+    stage.simulator.settings = replace(
+        stage.simulator.settings, latency_s=0.02, key_faults={KEYS[1]: "401"}
+    )
+    rows = [row(number) for number in range(150)]
+    summary = run_here(stage, rows, workers=3, key_groups=[[1, 2]], threads=6)
+    assert (summary.done, summary.failed, summary.exit_code) == (150, 0, 0)
+    assert stage.simulator.journal.count(key=KEYS[1]) <= 3
+    assert sum("is retired" in note for note in summary.notes) == 1
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_key_that_may_do_nothing_holds_nobody_up(stage: Stage) -> None:
+    """One worker's only key is always refused: in the end its rows are done by the other."""
+    stage.simulator.settings = replace(
+        stage.simulator.settings, latency_s=0.02, key_faults={KEYS[1]: "429_bare"}
+    )
+    rows = [row(number) for number in range(150)]
+    summary = run_here(stage, rows, workers=2, threads=8)
+    assert (summary.done, summary.failed) == (150, 0)
+    assert_whole(stage, rows)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_without_a_usable_key_the_run_ends_as_on_one_machine(stage: Stage) -> None:
+    """Every key is dead: exit code 3, and each key is named once."""
+    stage.simulator.settings = replace(stage.simulator.settings, keys=("sk-another-key-0001",))
+    tool_rows = [row(number) for number in range(20)]
+    write_rows(stage.data, tool_rows)
+    tool = ParallelToolkit(
+        stage.config_file(), stage.data, stage.output, engine="ray", workers=2, quiet=True
+    )
+    with pytest.raises(Exception, match="all 2 keys are finished: #1") as caught:
+        tool.run()
+    assert getattr(caught.value, "exit_code", None) == 3
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_function_of_ones_own_goes_along(stage: Stage) -> None:
+    """`call=` is done by the workers; one that cannot leave this process is refused."""
+    rows = [row(number) for number in range(20)]
+    write_rows(stage.data, rows)
+    offset = 1
+
+    def call(instruction: str, text: str) -> str:
+        return f"{text} {offset}"
+
+    more: dict[str, Any] = {"engine": "ray", "workers": 2, "quiet": True, "call": call}
+    summary = ParallelToolkit(stage.config_file(), stage.data, stage.output, **more).run()
+    assert summary.done == 20
+    assert read_ledger(stage.output)["3"] == "row 3 1"
+    with (stage.folder / "file").open("w", encoding="utf-8") as opened:
+        more["call"] = lambda instruction, text: opened.write(text) and text
+        tool = ParallelToolkit(stage.config_file(), stage.data, stage.folder / "o.jsonl", **more)
+        with pytest.raises(ConfigError, match="cannot be sent to other processes"):
+            tool.run()
