@@ -1,7 +1,7 @@
-"""How soon a run over very many rows goes on: `python benchmarks/large.py 10000000 --indices texts`.
+"""How soon a run over very many rows goes on: `python benchmarks/large.py 10000000`.
 
 All rows but a thousand have an output; each run does ten of these and ends, so that its seconds are
-those of starting. Needs 300 bytes of disk a row (`--short`: 80).
+those of starting. Needs 300 bytes of disk a row; less with `--short`.
 """
 
 from __future__ import annotations

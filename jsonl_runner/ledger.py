@@ -20,6 +20,7 @@ from .indexes import IndexSet, place_of, places_of
 from .indexfile import Segments
 from .lines import Lines, read_blocks, torn_tail
 from .locking import lock, unlock
+from .remote import check_is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -262,6 +263,7 @@ class Ledger:
     def __init__(
         self, path: Path, fsync: FsyncPolicy = "group", *, indexed_from: int = INDEXED_FROM
     ) -> None:
+        check_is_local(path)
         self.path = path
         self.notes: list[str] = []
         self._indexed_from = indexed_from

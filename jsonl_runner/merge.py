@@ -23,6 +23,7 @@ from .ledger import Damage, entries_of, parse_line
 from .lines import LineReader
 from .reader import RowReader, open_input
 from .records import BadRow
+from .remote import written_to
 from .survey import bad_rows_error
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     Args:
         data: the input.
         ledger: its ledger.
-        target: the file to write; it is whole or not there.
+        target: the file to write; it is whole or not there. A URL (`s3://`, see `remote`) is
+            written beside and sent when it is whole.
         format: one of `exports.forms.FORMATS`; None: what the target's suffix says (`json`,
             an array, for one that says nothing).
         fields: the fields to write, in this order, `new=name` to rename one; None: all. The
@@ -107,18 +109,19 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
         InputError: a file is missing, or the ledger holds no row of this input.
         LedgerError: a file cannot be read or written.
     """
-    plan = plan_of(target, format, fields, split, seed)
-    if keep_null and plan.form.is_example:
-        raise ConfigError(f"keep_null: a row without an output is no example for {format}")
-    drops = Drops(drop_reasons) if drop_reasons else None
-    _spare_sources(plan, (data, ledger, path_for(ledger)))
-    if not ledger.is_file():
-        raise InputError(f"{ledger}: there is no such ledger; make it with jsonl-runner run")
-    damage: list[Damage] = []
-    outputs = last_outputs(ledger, damage)
-    note = drops.read_log(ledger) if drops else None
-    job = _Merge(plan, data, ledger, outputs, drops, dedupe, keep_null, bad_rows)
-    summary = job.write(job.columns() if plan.needs_columns else None)
+    with written_to(target) as place:
+        plan = plan_of(place, format, fields, split, seed)
+        if keep_null and plan.form.is_example:
+            raise ConfigError(f"keep_null: a row without an output is no example for {format}")
+        drops = Drops(drop_reasons) if drop_reasons else None
+        _spare_sources(plan, (data, ledger, path_for(ledger)))
+        if not ledger.is_file():
+            raise InputError(f"{ledger}: there is no such ledger; make it with jsonl-runner run")
+        damage: list[Damage] = []
+        outputs = last_outputs(ledger, damage)
+        note = drops.read_log(ledger) if drops else None
+        job = _Merge(plan, data, ledger, outputs, drops, dedupe, keep_null, bad_rows)
+        summary = job.write(job.columns() if plan.needs_columns else None)
     summary.damage = [str(item) for item in damage]
     summary.notes += [note] if note else []
     return summary

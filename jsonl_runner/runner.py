@@ -32,6 +32,7 @@ from .locking import lock_path
 from .reader import GroupReader, RowReader, open_input
 from .recall import Recall
 from .records import BadRow
+from .remote import check_is_local
 from .secret import without_login
 from .signals import stopping
 from .spending import spending_of
@@ -145,6 +146,7 @@ def check_paths(job: Job) -> None:
         LedgerError: the output cannot be written where it should be.
     """
     output = job.output
+    check_is_local(output)
     if output.is_dir():
         raise LedgerError(f"{output}: this is a directory; give a file name for the output")
     if not output.parent.is_dir():

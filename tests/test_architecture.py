@@ -50,6 +50,7 @@ FLOORS = [
         "statefile",
         "templates",
         "offsets",
+        "remote",
     },
     {"pricefile", "records", "answerformat", "quality", "shaping", "indexfile"},
     {"sources"},
