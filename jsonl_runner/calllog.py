@@ -12,7 +12,7 @@ import orjson
 
 from . import jsontext
 from .appendfile import AppendFile
-from .indexes import IndexMap, places_of
+from .indexes import IndexMap, place_of, places_of
 from .lines import last_line, read_blocks, torn_tail
 from .records import fingerprint_number
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from .indexes import IndexSet
+    from .indexes import IndexSet, Place
     from .lines import LineReader
     from .records import Outcome
 
@@ -225,19 +225,22 @@ class Ends:
             LedgerError: the file is there and cannot be read.
         """
         for entry in read(ledger):
-            self.add(entry)
+            self.add(entry, place_of(entry["index"]))
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Take an entry of the call log; an index's last output counts."""
-        if entry.get("status") != "ok":
-            return
-        end, index = entry.get("finish_reason"), entry["index"]
+    def add(self, entry: dict[str, Any], place: Place) -> None:
+        """Take an entry of the call log, and where its index lies; the last output counts."""
+        end = entry.get("finish_reason")
         if end in self._odd:
-            self._numbers.set(index, self._odd.index(end) + 1)
-        elif len(self._numbers) and self._numbers.get(index):
-            self._numbers.set(index, 0)  # answered anew, and well
+            if entry.get("status") == "ok":
+                self._numbers.put(place, self._odd.index(end) + 1)
+        elif len(self._numbers) and self._numbers.at(place) and entry.get("status") == "ok":
+            self._numbers.put(place, 0)  # answered anew, and well
 
     def of(self, index: str) -> str | None:
         """Return how the answer of an index ended, None when it is not one of the odd ends."""
-        number = self._numbers.get(index) if len(self._numbers) else None
-        return self._odd[number - 1] if number else None
+        return self.all_of([place_of(index)])[0] if len(self._numbers) else None
+
+    def all_of(self, places: Sequence[Place]) -> list[str | None]:
+        """Return the same of many indices, by where they lie."""
+        numbers = self._numbers.all_at(places)
+        return [self._odd[number - 1] if number else None for number in numbers]

@@ -11,7 +11,7 @@ from .reader import GroupReader, digest_of
 from .survey import Survey, own_models, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from .indexes import IndexSet
@@ -91,7 +91,7 @@ def look(
     found: Scan,
     *,
     redo_changed: bool = False,
-    each_left: Callable[[str], None] | None = None,
+    each: Callable[[Group, Sequence[int]], None] | None = None,
     models: set[str] | None = None,
 ) -> tuple[Survey, KeptInput | None]:
     """Look at an input before anything is paid; read no more of it than has to be.
@@ -102,7 +102,7 @@ def look(
         output: its ledger.
         found: what that holds.
         redo_changed: see `survey.survey`.
-        each_left: the same.
+        each: the same; told of groups that hold rows without an output, and perhaps of others.
         models: the same.
 
     Returns:
@@ -110,7 +110,7 @@ def look(
     """
     familiar = recognise(stream, output, found)
     if familiar.offsets is not None:
-        seen = _by_offsets(stream, path, found.done, familiar, each_left=each_left, models=models)
+        seen = _by_offsets(stream, path, found.done, familiar, each=each, models=models)
     else:
         seen = survey(
             stream,
@@ -119,7 +119,7 @@ def look(
             known=familiar.size,
             answered=lambda: fingerprints(output),
             redo_changed=redo_changed,
-            each_left=each_left,
+            each=each,
             models=models,
         )
     mark = _mark_of(stream)
@@ -136,7 +136,7 @@ def _by_offsets(
     done: IndexSet,
     familiar: Familiar,
     *,
-    each_left: Callable[[str], None] | None,
+    each: Callable[[Group, Sequence[int]], None] | None,
     models: set[str] | None,
 ) -> Survey:
     """Return what `survey.survey` would of an input whose offsets are known.
@@ -151,14 +151,13 @@ def _by_offsets(
         found.rows += stretch.rows
         left = offsets.left(stretch, done)
         is_told = familiar.is_counted or not offsets.is_counted(stretch)
-        if left and not (is_told and each_left is None and models is None):
+        if left and not (is_told and each is None and models is None):
             group = reader.group_at(stretch.start, stretch.end, stretch.lines_before)
             lacking = done.lacking(group.places)
             left = len(lacking)
             offsets.set_left(stretch, left)
-            if each_left is not None:
-                for which in lacking:
-                    each_left(str(group.row(which)["index"]))
+            if each is not None:
+                each(group, lacking)
             if models is not None:
                 models.update(own_models(group, lacking))
         found.skipped += stretch.rows - left

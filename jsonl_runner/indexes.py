@@ -281,6 +281,19 @@ class IndexMap:
             return None
         return int.from_bytes(bucket[at + _REST : at + _REST + _VALUE], "little")
 
+    def all_at(self, places: Sequence[Place]) -> list[int | None]:
+        """Return the number of each of many places; quick where all are small integers."""
+        if self._are_there(places):
+            numbers = map(self._dense.__getitem__, cast("Sequence[int]", places))
+            return [number - 1 if number else None for number in numbers]
+        return list(map(self.at, places))
+
+    def _are_there(self, places: Sequence[Place]) -> bool:
+        """Return whether all of them are integers within the dense part as it is."""
+        if bytes in set(map(type, places)):
+            return False
+        return max(cast("Sequence[int]", places), default=0) < len(self._dense)
+
     def _has(self, place: int) -> bool:
         return place < len(self._dense) and self._dense[place] != 0
 
@@ -288,13 +301,31 @@ class IndexMap:
         """Give an index a number; the last one given holds."""
         self.put(place_of(index), number)
 
+    def put_all(self, places: Sequence[Place], numbers: Sequence[int]) -> None:
+        """Give the indices of many places a number each; quick where all are small integers."""
+        integers = [place for place in places if not isinstance(place, bytes)]
+        highest = max(integers, default=_DENSE_MAP_LIMIT)
+        if len(integers) < len(places) or highest >= _DENSE_MAP_LIMIT:
+            for place, number in zip(places, numbers, strict=True):
+                self.put(place, number)
+            return
+        self._reach(highest)
+        dense, new = self._dense, 0
+        for at, number in zip(integers, numbers, strict=True):
+            new += not dense[at]
+            dense[at] = number + 1
+        self._count += new
+
+    def _reach(self, place: int) -> None:
+        missing = place + 1 - len(self._dense)
+        if missing > 0:
+            self._dense.frombytes(bytes(_VALUE * (missing + place // 8)))
+
     def put(self, place: Place, number: int) -> None:
         """Give the index of a place a number; the last one given holds."""
         if not isinstance(place, bytes):
             if place < _DENSE_MAP_LIMIT:
-                missing = place + 1 - len(self._dense)
-                if missing > 0:
-                    self._dense.frombytes(bytes(_VALUE * (missing + place // 8)))
+                self._reach(place)
                 self._count += not self._dense[place]
                 self._dense[place] = number + 1
                 return

@@ -118,14 +118,25 @@ class Entries:
     indices: list[str]
     outputs: list[bool] | None = None
     numbers: list[int] | None = None
+    _places: Sequence[Place] | None = None
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where the indices lie."""
+        if self._places is None:
+            self._places = places_of(self.indices)
+        return self._places
+
+    def offsets(self) -> list[int]:
+        """Return the byte at which each one's line begins."""
+        sizes = map((1).__add__, map(len, self.lines.lines))
+        starts = list(itertools.accumulate(sizes, initial=self.lines.start))
+        return starts[:-1] if self.numbers is None else [starts[n] for n in self.numbers]
 
     def __iter__(self) -> Iterator[tuple[Place, int, bool]]:
         """Yield each one's place, the byte its line begins at, and whether it has an output."""
-        sizes = map((1).__add__, map(len, self.lines.lines))
-        starts = list(itertools.accumulate(sizes, initial=self.lines.start))
-        offsets = starts if self.numbers is None else [starts[n] for n in self.numbers]
         outputs = itertools.repeat(True) if self.outputs is None else self.outputs
-        return zip(places_of(self.indices), offsets, outputs, strict=False)
+        return zip(self.places, self.offsets(), outputs, strict=False)
 
 
 def entries_of(
@@ -219,6 +230,9 @@ def scan(path: Path) -> Scan:
 
     What its index file tells, if it has one that is of it, is not read again.
 
+    Args:
+        path: the file.
+
     Raises:
         LedgerError: it cannot be read.
     """
@@ -234,7 +248,7 @@ def scan(path: Path) -> Scan:
             found.lines += len(entries.lines.lines)
             found.segments.update(b"\n".join(entries.lines.lines) + b"\n")
         if entries.outputs is None:
-            found.done.put_all(places_of(entries.indices))
+            found.done.put_all(entries.places)
             continue
         for place, _, has_output in entries:
             found.put(place, has_output=has_output)

@@ -24,13 +24,14 @@ from .secret import without_login
 from .survey import bad_rows_error, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from .config import Config
     from .dataset import Data
     from .indexes import IndexSet
     from .prompts import Request
+    from .reader import Group
     from .records import Record
     from .survey import BadRowsPolicy
 
@@ -84,9 +85,9 @@ def preview(  # what a run goes by
             raise InputError(f"{data}: --dry-run reads a file, not a pipe")
         in_batches = 0
 
-        def count_batched(index: str) -> None:
+        def count_batched(group: Group, left: Sequence[int]) -> None:
             nonlocal in_batches
-            in_batches += index in batched
+            in_batches += sum(group.index(which) in batched for which in left)
 
         found = survey(
             stream,
@@ -94,7 +95,7 @@ def preview(  # what a run goes by
             done,
             answered=lambda: fingerprints(output),
             redo_changed=redo_changed,
-            each_left=count_batched if len(batched) else None,
+            each=count_batched if len(batched) else None,
         )
         found.check(bad_rows)
         stream.seek(0)

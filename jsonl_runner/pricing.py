@@ -12,8 +12,9 @@ live price (a half, unless told otherwise) and said to be an estimate.
 from __future__ import annotations
 
 import functools
+import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 BATCH_DISCOUNT = 0.5
 _MILLION = 1_000_000
 #: Some prices change with the time of day, at full or half hours.
-_STEP = timedelta(minutes=10)
+_STEP_S = 600
 
 
 class Rates(NamedTuple):
@@ -227,8 +228,14 @@ def _looked_up(
     model: str, provider: str | None, when: datetime | None, discount: float
 ) -> tuple[_Known | None, _Known | None, bool]:
     """Return the live rates, those of a batch, and whether the latter are an estimate."""
-    when = datetime.now(UTC) if when is None else when
-    seconds = int(when.timestamp() // _STEP.total_seconds() * _STEP.total_seconds())
+    seconds = time.time() if when is None else when.timestamp()
+    return _rates_at(model, provider, int(seconds // _STEP_S) * _STEP_S, discount)
+
+
+@functools.lru_cache(maxsize=4096)  # a run has millions of answers, and a report counts them all
+def _rates_at(
+    model: str, provider: str | None, seconds: int, discount: float
+) -> tuple[_Known | None, _Known | None, bool]:
     live, batch = _from_library(model, provider, seconds)
     if live is None:
         return None, None, False
@@ -241,7 +248,6 @@ def _part_of(rate: _Steps, part: float) -> _Steps:
     return _Steps(rate.base * part, tuple((start, price * part) for start, price in rate.steps))
 
 
-@functools.lru_cache(maxsize=4096)  # a lookup takes 0.1 ms, and a run has millions of answers
 def _from_library(
     model: str, provider: str | None, seconds: int
 ) -> tuple[_Known | None, _Known | None]:

@@ -11,17 +11,40 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from . import jsontext
 from .refusals import is_refusal
 from .repeats import Frequent, Repeats
+from .schemas import check_of_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .schemas import Check
+
 #: Every reason, in the order in which they are told.
 REASONS = ("empty", "length", "refusal", "duplicate", "echo", "schema")
+
+#: What they mean.
+MEANINGS = {
+    "empty": "nothing but white space",
+    "length": "cut off at max_tokens",
+    "refusal": "the model refused, or its answer was filtered",
+    "duplicate": "the same output as an earlier row that asks something else",
+    "echo": "the output begins with the question",
+    "schema": "not the JSON that was asked for",
+}
+#: What to do about them.
+ADVICE = {
+    "empty": "Ask these rows in other words, or another model, in a ledger of their own.",
+    "length": "Run with a higher --max-tokens into a new ledger; what is cut off stays so here.",
+    "refusal": "Ask these rows in other words, with another --system, or another model.",
+    "duplicate": "Look whether the rows ask different things at all; more temperature may help.",
+    "echo": "Say in the instruction that the answer alone is wanted. Where answers are meant to "
+    "repeat the question (corrections, continuations), this is no fault.",
+    "schema": "run --response-format checks each answer as it comes, and asks again.",
+}
+#: Finish reasons that tell of some.
+ODD_ENDS = ("length", "content_filter")
 
 #: Characters from which on an output that another row has too is no mere label ("yes", "42").
 LONG_ENOUGH = 40
@@ -39,6 +62,7 @@ _CODES = {
     "refusal": "refusal",
     "content_filter": "refusal",
     "content_policy": "refusal",
+    "json": "schema",
     "schema": "schema",
 }
 
@@ -86,7 +110,7 @@ class Quality:
     outputs: int = 0
     spoilt: int = 0
     has_rows: bool = False
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=lambda: [Finding(r) for r in REASONS])
     frequent: list[Frequent] = field(default_factory=list)
     at_least: bool = False
 
@@ -103,20 +127,20 @@ class Inspection:
     """Looks at outputs one by one and counts; in memory ten bytes each.
 
     Args:
-        response_format: what the run asked of all answers, in OpenAI's words; a row's own goes
-            before it. None: nothing.
+        check: what the run asked of all answers; what a row asks for itself goes before it. None:
+            nothing.
     """
 
-    def __init__(self, response_format: Mapping[str, Any] | None = None) -> None:
-        self._format = response_format
+    def __init__(self, check: Check | None = None) -> None:
+        self._check = check
         self._repeats = Repeats()
-        self._found = Quality(findings=[Finding(reason) for reason in REASONS])
+        self._found = Quality()
+        self._outputs, self._has_rows = 0, False
 
     def look(
         self,
         index: str,
         output: Any,
-        *,
         row: Mapping[str, Any] | None = None,
         finish_reason: str | None = None,
     ) -> tuple[str, ...]:
@@ -130,27 +154,26 @@ class Inspection:
             row: the row as a JSON object; None: not known.
             finish_reason: as the provider gave it; None: not known.
         """
-        found = self._found
-        found.outputs += 1
+        self._outputs += 1
         text = output if isinstance(output, str) else jsontext.dump(output).decode()
         reasons = []
         if not text or text.isspace():
             reasons.append("empty")
         if finish_reason == "length":
             reasons.append("length")
-        if finish_reason == "content_filter" or is_refusal(text):
+        if is_refusal(text) or finish_reason == "content_filter":
             reasons.append("refusal")
         if row is None:
             asked = hash(index)
         else:
-            found.has_rows = True
+            self._has_rows = True
             asked = _asked(row)
             if repeats_question(row, text):
                 reasons.append("echo")
         if self._repeats.add(text, asked) and len(text) >= LONG_ENOUGH:
             reasons.append("duplicate")
-        wanted = self._format if row is None else wanted_format(row, self._format)
-        if wanted is not None and not has_format(text, wanted):
+        check = (None if row is None else check_of(row)) or self._check
+        if check is not None and not check.fits(text):
             reasons.append("schema")
         if reasons:
             self._count(reasons, index, text, row)
@@ -175,6 +198,7 @@ class Inspection:
 
     def result(self) -> Quality:
         """Return what was found so far."""
+        self._found.outputs, self._found.has_rows = self._outputs, self._has_rows
         self._found.frequent = self._repeats.most_frequent(FREQUENT)
         self._found.at_least = self._repeats.has_forgotten
         return self._found
@@ -214,14 +238,15 @@ def repeats_question(row: Mapping[str, Any], text: str) -> bool:
     if row.get("messages") is not None:
         return any(_begins_with(text, question) for question in questions(row))
     first, given = row.get("instruction"), row.get("input")
-    # The first letter tells nearly always.
-    letter = text[:1].casefold()
-    is_edge = letter.isspace()
-    if first and (is_edge or first[0].casefold() == letter or first[0].isspace()):
+    letter = text[:1]
+    if letter.isspace():
+        letter = text.lstrip()[:1]
+    letter = letter.casefold()[:1]  # it tells nearly always
+    if first and (first[0].casefold()[0] == letter or first[0].isspace()):
         both = f"{first} {given}" if given else first
         if _begins_with(text, first) or _begins_with(text, both):
             return True
-    if given and (is_edge or given[0].casefold() == letter or given[0].isspace()):
+    if given and (given[0].casefold()[0] == letter or given[0].isspace()):
         return _begins_with(text, given)
     return False
 
@@ -243,22 +268,12 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def wanted_format(
-    row: Mapping[str, Any], otherwise: Mapping[str, Any] | None = None
-) -> Mapping[str, Any] | None:
-    """Return the `response_format` a row asks for by itself, else the one for all."""
+def check_of(row: Mapping[str, Any]) -> Check | None:
+    """Return what a row's own `response_format` asks of its output; None: nothing to check."""
     params = row.get("params")
-    own = params.get("response_format") if isinstance(params, dict) else None
-    return own if isinstance(own, dict) else otherwise
-
-
-def has_format(text: str, wanted: Mapping[str, Any]) -> bool:
-    """Return whether an output is what a `response_format` asks for."""
-    kind = wanted.get("type")
-    if kind not in {"json_object", "json_schema"}:
-        return True
+    if not params or "response_format" not in params:
+        return None
     try:
-        value = orjson.loads(text)
-    except ValueError:
-        return False
-    return kind == "json_schema" or isinstance(value, dict)
+        return check_of_format(params["response_format"])
+    except ValueError:  # no schema: who asks for it is told when the row is sent
+        return None

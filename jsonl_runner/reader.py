@@ -166,6 +166,10 @@ class Group:
             self.rows = [parse_row(line) for line in self.lines if line is not None]
         return self.rows[which]
 
+    def index(self, which: int) -> str:
+        """Return the index of a place."""
+        return str(self.row(which)["index"])
+
     def record(self, which: int) -> Record:
         """Return the Record of a place."""
         line = self.lines_before + self.numbers[which] + 1

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .fleet.team import Team
     from .keys import KeysView
     from .offsets import Offsets
+    from .reader import Group
     from .records import Outcome, Record
     from .spending import Spending
 
@@ -243,7 +244,7 @@ class _Run:
             self._job.output,
             self._ledger.found,
             redo_changed=self._job.redo_changed,
-            each_left=self._count_batched if len(self._batched) else None,
+            each=self._leave_batched if len(self._batched) else None,
             models=self._models,
         )
         found.check(self._job.bad_rows)
@@ -291,7 +292,7 @@ class _Run:
                 if record.index in done:
                     self._summary.skipped += 1
                 elif record.index in self._batched:
-                    self._count_batched(record.index)
+                    self._left_out += 1
                 elif self._models is not None and not self._has_price(record):
                     self._unpriced.add(record.index)
                 else:
@@ -304,9 +305,9 @@ class _Run:
         model = (record.params or {}).get("model")
         return model is None or self._spending is None or self._spending.has_price(model)
 
-    def _count_batched(self, index: str) -> None:
-        """Leave a row out that lies in a batch: its answer is paid for, or will be."""
-        self._left_out += index in self._batched
+    def _leave_batched(self, group: Group, left: Sequence[int]) -> None:
+        """Leave rows out that lie in a batch: their answers are paid for, or will be."""
+        self._left_out += sum(group.index(which) in self._batched for which in left)
 
     def _take_bad(self, row: BadRow) -> bool:
         """Note a bad row of a stream; return whether the run goes on."""

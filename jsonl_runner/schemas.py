@@ -60,6 +60,14 @@ class Check:
     def __init__(self, validator: _Validator | None = None) -> None:
         self._validator = validator
 
+    def fits(self, text: str) -> bool:
+        """Return whether nothing is wrong with a text; quicker than to say what."""
+        try:
+            value = jsontext.load(text.encode("utf-8", "replace"))
+        except ValueError:
+            return False
+        return self._validator is None or self._validator.is_valid(value)
+
     def problem(self, text: str) -> Problem | None:
         """Return what is wrong with a text, None when nothing is."""
         try:

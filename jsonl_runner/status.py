@@ -6,14 +6,20 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .calllog import answered, read
-from .indexes import IndexMap
+from .indexes import IndexMap, place_of
 from .ledger import scan
+from .outputs import Outputs
+from .quality import Quality
 from .reader import open_input
 from .summary import Failure, Tokens
 from .survey import survey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from .indexes import Place
+    from .reader import Group
 
 #: The reason of a null that the call log knows nothing of.
 UNKNOWN = "unknown"
@@ -35,6 +41,7 @@ class Status:
         calls: calls made in all runs so far.
         tokens: used by them.
         cost: what the provider says they cost; None when it says nothing.
+        quality: what would spoil training.
     """
 
     rows: int = 0
@@ -48,10 +55,11 @@ class Status:
     calls: int = 0
     tokens: Tokens = field(default_factory=Tokens)
     cost: float | None = None
+    quality: Quality = field(default_factory=Quality)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for `--json`."""
-        return asdict(self)
+        return {**asdict(self), "quality": self.quality.to_dict()}
 
 
 def status(data: Path, ledger: Path) -> Status:
@@ -65,25 +73,39 @@ def status(data: Path, ledger: Path) -> Status:
         InputError: the input cannot be read.
         LedgerError: the ledger cannot be read.
     """
+    outputs = Outputs(ledger)
+    outputs.read()
     found = scan(ledger)
     result = Status(damage=[str(item) for item in found.damage])
     calls = _Calls(result)
     for entry in read(ledger):
-        calls.add(entry)
+        place = place_of(entry["index"])
+        calls.add(place, entry)
+        outputs.ends.add(entry, place)
 
-    def count_left(index: str) -> None:
-        if index in found.nulls:
-            result.failed += 1
-            code, message = calls.reason(index)
-            result.failures.setdefault(code, Failure(0, index, message)).count += 1
+    def look(group: Group, left: Sequence[int]) -> None:
+        outputs.look(group)
+        for which in left:
+            index = group.index(which)
+            if index in found.nulls:
+                result.failed += 1
+                code, message = calls.reason(index)
+                result.failures.setdefault(code, Failure(0, index, message)).count += 1
 
     with open_input(data) as stream:
         seen = survey(
-            stream, data, found.done, answered=lambda: calls.answered, each_left=count_left
+            stream,
+            data,
+            found.done,
+            answered=lambda: calls.answered,
+            each=look,
         )
     result.rows, result.done, result.changed = seen.rows, seen.skipped, seen.changed.count
     result.left = seen.todo - result.failed
     result.bad_rows = [str(row) for row in seen.bad]
+    for code, failure in result.failures.items():
+        outputs.add_null(code, failure.count)
+    result.quality = outputs.result()
     return result
 
 
@@ -97,7 +119,7 @@ class _Calls:
         self._numbers: dict[str, int] = {}
         self._reasons: list[tuple[str, str]] = []
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def add(self, place: Place, entry: dict[str, Any]) -> None:
         result = self._result
         attempts, cost = entry.get("attempts"), entry.get("cost")
         result.calls += attempts if isinstance(attempts, int) else 0
@@ -106,14 +128,14 @@ class _Calls:
             result.cost = (result.cost or 0.0) + cost
         number = answered(entry)
         if number is not None:
-            self.answered.set(entry["index"], number)
+            self.answered.put(place, number)
         if entry.get("status") == "ok":
             return
         code = str(entry.get("code"))
         if code not in self._numbers:
             self._numbers[code] = len(self._reasons)
             self._reasons.append((code, str(entry.get("message"))))
-        self._reason_of.set(entry["index"], self._numbers[code])
+        self._reason_of.put(place, self._numbers[code])
 
     def reason(self, index: str) -> tuple[str, str]:
         number = self._reason_of.get(index)

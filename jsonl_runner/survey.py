@@ -13,7 +13,7 @@ from .records import BadRow, fingerprint, fingerprint_number
 from .summary import LISTED, Named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from .indexes import IndexMap
@@ -102,7 +102,7 @@ def survey(
     known: int = 0,
     answered: Callable[[], IndexMap] | None = None,
     redo_changed: bool = False,
-    each_left: Callable[[str], None] | None = None,
+    each: Callable[[Group, Sequence[int]], None] | None = None,
     models: set[str] | None = None,
 ) -> Survey:
     """Read an input from start to end.
@@ -115,7 +115,7 @@ def survey(
         answered: returns the fingerprints of what was answered (see `calllog.fingerprints`); asked
             when a row beyond the known bytes is done.
         redo_changed: whether a changed row counts as not done.
-        each_left: told the index of each row that has no output.
+        each: told all rows, a group at a time, and which of the group have no output.
         models: gets the models that rows to do name for themselves.
     """
     found = Survey()
@@ -128,9 +128,8 @@ def survey(
         left = done.lacking(group.places)
         if not group.bad:
             found.offsets.add(group.start, group.lines_before, group.places, len(left))
-        if each_left is not None:
-            for which in left:
-                each_left(str(group.row(which)["index"]))
+        if each is not None:
+            each(group, left)
         if not group.is_known and answered is not None and len(left) < len(group.places):
             fingerprints = answered() if fingerprints is None else fingerprints
             again = _changed(found, group, set(left), fingerprints)
@@ -156,9 +155,8 @@ def own_models(group: Group, which: Iterable[int]) -> set[str]:
 def _changed(found: Survey, group: Group, left: set[int], answered: IndexMap) -> list[int]:
     """Return which of a group's rows have an output for another content; count them."""
     changed = []
-    for which, place in enumerate(group.places):
-        number = None if which in left else answered.at(place)
-        if number is None:
+    for which, number in enumerate(answered.all_at(group.places)):
+        if number is None or which in left:
             continue
         record = group.record(which)
         if number != fingerprint_number(fingerprint(record)):

@@ -82,7 +82,7 @@ FLOORS = [
         "spread",
         "review",
     },
-    {"spending", "choice", "offers", "exports", "familiar", "recall"},
+    {"spending", "choice", "offers", "exports", "familiar", "outputs", "recall"},
     {
         "worker",
         "preview",

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jsonl_runner.quality import LONG_ECHO, LONG_ENOUGH, REASONS, Inspection, has_format
+from jsonl_runner.quality import LONG_ECHO, LONG_ENOUGH, REASONS, Inspection
 from jsonl_runner.refusals import is_refusal
 from jsonl_runner.repeats import MOST_COUNTED, Frequent, Repeats
+from jsonl_runner.schemas import check_of_format
 
 REFUSALS = [
     "I'm sorry, but I can't help with that.",
@@ -80,19 +81,21 @@ def test_each_reason_by_itself() -> None:
     assert reasons("The capital", question, "content_filter") == ("refusal",)
     assert reasons("what is  the CAPITAL\nof Japan, please? Tokyo", question) == ("echo",)
     assert reasons("Tokyo", asking) == ("schema",)
-    assert reasons('["Tokyo"]', asking) == ("schema",)
     assert reasons('{"capital": "Tokyo"}', asking) == ()
     assert reasons({"capital": "Tokyo"}, asking) == (), "older ledgers hold more than texts"
     assert reasons(REFUSALS[0], asking, "length") == ("length", "refusal", "schema")
 
 
 def test_a_run_asks_the_same_of_all_rows_that_ask_nothing_else() -> None:
-    inspection = Inspection({"type": "json_object"})
-    text = {"index": "1", "instruction": "q", "params": {"response_format": {"type": "text"}}}
+    inspection = Inspection(check_of_format({"type": "json_object"}))
+    wanted = {"type": "json_schema", "json_schema": {"schema": {"type": "array"}}}
+    own = {"index": "1", "instruction": "q", "params": {"response_format": wanted}}
     assert inspection.look("0", "no", row={"index": "0", "instruction": "q"}) == ("schema",)
-    assert inspection.look("1", "no", row=text) == ()
+    assert inspection.look("1", "{}", row=own) == ("schema",)
+    assert inspection.look("1", "[]", row=own) == ()
     assert inspection.look("2", "no") == ("schema",)
-    assert has_format("[1]", {"type": "json_schema", "json_schema": {"schema": {}}})
+    broken = {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}
+    assert reasons("no", {**own, "params": {"response_format": broken}}) == ()
 
 
 def test_what_repeats_the_question() -> None:
@@ -122,7 +125,8 @@ def test_for_every_question_an_echo_is_what_begins_with_it(
 ) -> None:
     text = space + question.replace(" ", "  ").swapcase() + more
     plain = " ".join(question.split()).casefold()
-    is_echo = len(plain) >= LONG_ECHO and " ".join(text.split()).casefold().startswith(plain)
+    is_long = min(len(question), len(plain)) >= LONG_ECHO
+    is_echo = is_long and " ".join(text.split()).casefold().startswith(plain)
     assert ("echo" in reasons(text, {"index": "0", "instruction": question})) == is_echo
 
 

@@ -724,3 +724,47 @@ def test_it_can_be_read_on_a_phone_in_the_dark_and_on_paper(browser: Browser, st
     assert browser.run("document.querySelectorAll('svg.chart[role=img][aria-label]').length") == 3
     pdf = browser.send("Page.printToPDF")["data"]
     assert base64.b64decode(pdf).startswith(b"%PDF")
+
+
+# --- quality
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_what_would_spoil_training_is_named_with_examples(tmp_path: Path, has_data: bool) -> None:
+    """The last output counts; echoes and formats are known with the input alone."""
+    rows = [row(number, f"Why is number {number} the best of all?") for number in range(8)]
+    rows[6]["params"] = {"response_format": {"type": "json_object"}}
+    rows[7]["index"] = "bad</script>"
+    same = "One and the same long sentence under two different questions."
+    asked = f"{rows[5]['instruction']} {rows[5]['input']}"
+    outputs: list[tuple[str, Any]] = [
+        ("0", "I'm sorry, but I can't help with that."),
+        ("0", "It is round."),
+        ("1", "It is"),
+        ("2", " "),
+        ("4", same),
+        ("3", same),
+        ("5", asked),
+        ("6", "no JSON"),
+        ("bad</script>", "抱歉，我无法提供该信息。<script>alert(1)</script>"),
+    ]
+    ends = [call("1", finish_reason="length"), call("0", finish_reason="length"), call("0")]
+    ledger = lay(tmp_path, [*outputs, ("x", None)], *ends, failed("x", "content_filter"))
+    data = write_rows(tmp_path / "data.jsonl", rows) if has_data else None
+    report = gather(ledger, data)
+    found = report.quality
+    counts = {finding.reason: finding.outputs for finding in found.findings}
+    expected = {"empty": 1, "length": 1, "refusal": 1, "duplicate": 1, "echo": 1, "schema": 1}
+    if not has_data:
+        expected |= {"echo": 0, "schema": 0}
+    assert counts == expected
+    assert (found.outputs, found.spoilt) == (8, sum(expected.values()))
+    assert found["refusal"].nulls == 1
+    assert [item.index for item in found["duplicate"].examples] == ["4" if has_data else "3"]
+    assert json.loads(orjson.dumps(report.to_dict()))["quality"]["spoilt"] == found.spoilt
+    html = page(report)
+    assert "Quality of the data" in html
+    assert "<code>merge --drop-reasons length</code>" in html
+    assert "bad&lt;/script&gt;" in html
+    assert "<script>alert" not in html
+    assert ("Without the input (--data)" in html) != has_data

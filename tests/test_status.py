@@ -11,6 +11,7 @@ from support import row, write_rows
 
 from jsonl_runner.calllog import path_for
 from jsonl_runner.errors import InputError, LedgerError
+from jsonl_runner.quality import Quality
 from jsonl_runner.status import Status, status
 from jsonl_runner.summary import Failure, Tokens
 
@@ -121,7 +122,9 @@ def test_it_may_be_asked_while_a_run_writes(stage: Stage) -> None:
         stream.write(b'{"1":"being writ')
     (stage.folder / "output.jsonl.lock").write_text("process 1 on here\n", encoding="utf-8")
     found = status(stage.data, stage.output)
-    assert replace(found, tokens=Tokens(), calls=0) == Status(rows=1, done=1)
+    assert found.quality.outputs == 1
+    rest = replace(found, tokens=Tokens(), calls=0, quality=Quality())
+    assert rest == Status(rows=1, done=1)
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
@@ -131,3 +134,25 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         status(tmp_path / "none", output)
     with pytest.raises(LedgerError, match="cannot be read"):
         status(data, tmp_path)
+
+
+def test_what_would_spoil_training_is_told_in_plain_words(stage: Stage) -> None:
+    """By reason, with rows to look at; JSON has the whole of it."""
+    outputs = ["fine", " ", "Sorry, but I cannot help with that.", "fine", "fine", "fi\x1b[1mne"]
+    ledger = "".join(json.dumps({str(n): text}) + "\n" for n, text in enumerate(outputs))
+    data, output = lay(stage.folder, ledger)
+    result = stage.cli("status", str(data), str(output))
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[2:] == [
+        "would spoil training: 2 of 6 outputs (report shows them, merge --drop-reasons leaves them "
+        "out)",
+        "  empty 1: nothing but white space; e.g. 1",
+        "  refusal 1: the model refused, or its answer was filtered; e.g. 2",
+        "most frequent output: fine (3 rows)",
+    ]
+    found = json.loads(stage.cli("status", str(data), str(output), "--json").stdout)["quality"]
+    assert (found["outputs"], found["spoilt"]) == (6, 2)
+    assert found["frequent"] == [{"text": "fine", "rows": 3}]
+    assert found["findings"][0]["examples"] == [
+        {"index": "1", "output": " ", "input": "Repeat. row 1"}
+    ]

@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..secret import shorten
+from ..terminal import harmless
 from .options import PATH, console_options, json_option, print_json, say
 from .watch import watch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from ..quality import Quality
     from ..status import Status
+
+#: Characters of an output in a line, and the share of the rows from which on it is told.
+_SHOWN, _OFTEN = 60, 0.05
 
 
 @click.command(short_help="Where a dataset stands.")
@@ -61,12 +68,34 @@ def _print_status(found: Status) -> None:
         f"calls {found.calls:,}; tokens {found.tokens.prompt:,} in, "
         f"{found.tokens.completion:,} out{cost}"
     )
+    for line in _quality_lines(found.quality):
+        click.echo(line)
     if found.changed:
         click.echo(f"changed since they were answered: {found.changed:,} (run --redo-changed)")
     for row in found.bad_rows:
         click.echo(f"not usable {row}")
     for line in found.damage:
         click.echo(line)
+
+
+def _quality_lines(found: Quality) -> Iterator[str]:
+    """Yield what would spoil training in plain words; nothing where nothing would."""
+    from ..quality import MEANINGS  # noqa: PLC0415
+
+    if found.spoilt:
+        merge = "report shows them, merge --drop-reasons leaves them out"
+        yield f"would spoil training: {found.spoilt:,} of {found.outputs:,} outputs ({merge})"
+    for finding in found.findings:
+        if finding.outputs:
+            examples = ", ".join(example.index for example in finding.examples)
+            meaning = MEANINGS[finding.reason]
+            line = f"  {finding.reason} {finding.outputs:,}: {meaning}; e.g. {examples}"
+            yield harmless(line)
+    for text, rows in found.frequent[:1]:
+        if rows >= _OFTEN * found.outputs:
+            at_least = "at least " if found.at_least else ""
+            shown = " ".join(shorten(text, _SHOWN).split()) or "(empty)"
+            yield harmless(f"most frequent output: {shown} ({at_least}{rows:,} rows)")
 
 
 @click.command(short_help="Name every row that cannot be used.")

@@ -6,21 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..calllog import Ends, path_for
 from ..errors import ConfigError
-from ..quality import REASONS, Inspection
+from ..quality import ODD_ENDS, REASONS, Inspection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-
-#: What the reasons mean, of `quality.REASONS`.
-MEANINGS = {
-    "empty": "nothing but white space",
-    "length": "cut off at max_tokens",
-    "refusal": "the model refused, or its answer was filtered",
-    "duplicate": "the same output as an earlier row that asks something else",
-    "echo": "the output begins with the question",
-    "schema": "not the JSON that was asked for",
-}
 
 
 class Drops:
@@ -40,7 +30,7 @@ class Drops:
                 f"drop_reasons: there is no {reason!r}; there are {', '.join(REASONS)}"
             )
         self._inspection = Inspection()
-        self._ends = Ends(("length", "content_filter"))
+        self._ends = Ends(ODD_ENDS)
 
     def read_log(self, ledger: Path) -> str | None:
         """Take from a ledger's call log how answers ended; return what the user should know.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..quality import MEANINGS as SPOILT
 from .alpaca import NAMES as ALPACA_NAMES
 from .alpaca import shape as alpaca
 from .conversation import REASONS as UNFIT
-from .drops import MEANINGS as SPOILT
 from .fields import Fields
 from .forms import Form, form_of, part_of
 from .openai_chat import REASONS as REFUSED

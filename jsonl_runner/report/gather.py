@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..indexes import IndexSet, place_of, places_of
 from ..ledger import entries_of, parse_line
 from ..lines import LineReader, read_blocks
+from ..outputs import Outputs
 from ..prompts import messages_of, readable
 from ..reader import GroupReader, open_input
 from ..secret import shorten
@@ -59,7 +60,9 @@ def gather(ledger: Path, data: Path | None = None, *, sample: int = SAMPLE) -> R
     files = _Files(ledger, min(sample, MAX_SAMPLE))
     files.read_ledger()
     files.read_log()
-    if data is not None:
+    if data is None:
+        files.look_at_outputs()
+    else:
         files.read_data(data)
     return files.report()
 
@@ -74,6 +77,7 @@ class _Files:
         self._done = IndexSet()
         self._failed = IndexSet()
         self._rows = Rows()
+        self._outputs = Outputs(ledger)
         self._calls = Calls()
         self._reasons = Reasons()
         self._sample: dict[Place, Row] = {}
@@ -85,8 +89,9 @@ class _Files:
         damage: list[Damage] = []
         lottery, nulls = Lottery(self._size), False
         for entries in entries_of(self._ledger, damage):
+            self._outputs.note(entries)
             if entries.outputs is None:
-                self._done.put_all(places_of(entries.indices))
+                self._done.put_all(entries.places)
                 lottery.put((place, at) for place, at, _ in entries)
                 continue
             for place, at, has_output in entries:
@@ -148,6 +153,7 @@ class _Files:
                 entries, places_of([entry["index"] for entry in entries]), strict=True
             ):
                 self._calls.add(entry)
+                self._outputs.ends.add(entry, place)
                 has_failed = entry["status"] == "failed"
                 if has_failed and self._failed.has(place):
                     self._reasons.add(place, entry)
@@ -174,12 +180,17 @@ class _Files:
                 log.passed_over += 1
         return entries
 
+    def look_at_outputs(self) -> None:
+        """Look at the quality of the outputs, where there is no input to compare them with."""
+        self._outputs.look_at_all()
+
     def read_data(self, data: Path) -> None:
         """Compare with the input, and take the sample's rows from it."""
         self._data = data.name
         rows, total, bad, without = self._rows, 0, 0, 0
         with open_input(data) as stream:
             for group in GroupReader(stream, str(data)).groups():
+                self._outputs.look(group)
                 total += len(group.places)
                 bad += len(group.bad)
                 without += sum(
@@ -210,6 +221,9 @@ class _Files:
             places.sort(key=lambda place: self._lines.get(place, 2**63))
         rows = [self._sample[place] for place in places]
         rows.sort(key=lambda row: row.output is not None)
+        failures = self._reasons.groups(self._rows.failed)
+        for group in failures:
+            self._outputs.add_null(group.code, group.count)
         report = Report(
             ledger=self._ledger.name,
             data=self._data,
@@ -221,7 +235,8 @@ class _Files:
             spent=calls.spent(),
             timeline=calls.clockwork.result(),
             latency=calls.latency.result(),
-            failures=self._reasons.groups(self._rows.failed),
+            failures=failures,
+            quality=self._outputs.result(),
             batches=calls.batches(),
             keys=calls.keys(),
             sample=rows,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ..quality import Quality
+
 
 @dataclass
 class Rows:
@@ -258,6 +260,7 @@ class Report:
         ledger, data: names of the files; no data when none was given.
         notes: what cannot be said, and why.
         price_source: where estimated costs come from; empty when there are none.
+        quality: what would spoil training.
         spent: of each model, live and in batches, the dearest first.
         sample: rows to look at, the failed ones first; not in `to_dict`.
     """
@@ -273,6 +276,7 @@ class Report:
     timeline: Timeline = field(default_factory=Timeline)
     latency: Latency = field(default_factory=Latency)
     failures: list[Group] = field(default_factory=list)
+    quality: Quality = field(default_factory=Quality)
     batches: list[Batch] = field(default_factory=list)
     keys: list[KeyUse] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -281,5 +285,6 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers for `--json`; the sample's texts stay in the files."""
         plain = asdict(replace(self, sample=[]))
+        plain["quality"] = self.quality.to_dict()
         del plain["sample"], plain["total"]["model"], plain["total"]["batch"]
         return plain

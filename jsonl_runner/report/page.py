@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from ..quality import ADVICE, MEANINGS
 from .charts import in_flight, latency, seconds, throughput
 from .timeline import stretches
 
@@ -53,6 +54,8 @@ def page(report: Report) -> str:
         pauses=len(stretches(report.timeline)) - 1,
         sample=list(_shown(report.sample)),
         examples=_by_message,
+        meanings=MEANINGS,
+        advice=ADVICE,
         at_once=SHOWN,
     )
 
