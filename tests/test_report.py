@@ -730,7 +730,9 @@ def test_it_can_be_read_on_a_phone_in_the_dark_and_on_paper(browser: Browser, st
 
 
 @pytest.mark.parametrize("has_data", [True, False])
-def test_what_would_spoil_training_is_named_with_examples(tmp_path: Path, has_data: bool) -> None:
+def test_what_would_spoil_training_is_named_with_examples(
+    tmp_path: Path, *, has_data: bool
+) -> None:
     """The last output counts; echoes and formats are known with the input alone."""
     rows = [row(number, f"Why is number {number} the best of all?") for number in range(8)]
     rows[6]["params"] = {"response_format": {"type": "json_object"}}
