@@ -92,6 +92,20 @@ def test_a_function_that_fails_loses_no_answer_of_a_batch(bench: Bench) -> None:
     assert read_ledger(bench.stage.output)["1"] == expected(row(1, "raise"))
 
 
+def test_a_mended_function_needs_no_second_batch(bench: Bench) -> None:
+    """`batch run` takes the answers from the call log, and sends only what still fails."""
+    bench.rows(4, r1="raise", r2="exit", r3="none")
+    bench.run(config={"post": failing})
+    with bench.open(config={"post": str.strip}) as batches:
+        planned = batches.plan(bench.stage.data, Wishes(dry=True))
+        assert planned.rows == 3, "a dry run writes nothing"
+    assert read_ledger(bench.stage.output)["1"] is None
+    batches = bench.run(config={"post": lambda text: None if "none" in text else text})
+    assert (batches.summary.done, batches.summary.failed) == (2, 1)
+    assert [part.requests for part in bench.parts()] == [4, 1]
+    assert read_ledger(bench.stage.output)["1"] == expected(row(1, "raise"))
+
+
 def test_a_function_that_is_not_there_is_told_before_anything_is_sent(bench: Bench) -> None:
     """And leaves nothing locked."""
     bench.rows(1)

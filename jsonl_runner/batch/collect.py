@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ..calllog import CallLog
     from ..ledger import Ledger
+    from ..records import Record
     from ..summary import RunSummary
     from .desk import Desk
     from .parts import Item, Part
@@ -175,6 +176,29 @@ class Collector:
         self._review: PartReview | None = None
         #: Rows that became null here.
         self.nulls = IndexSet()
+
+    def recalled(self, records: Iterator[Record]) -> Iterator[Record]:
+        """Yield the Records that no answer in the call log does for; see `recall`.
+
+        What comes of the others is written.
+
+        Raises:
+            LedgerError: a file cannot be read or written.
+        """
+        found = self._ledger.found
+        outcomes: list[Outcome] = []
+        recall = self._reviews.recall(self._ledger.path, found.nulls, self._desk.clock)
+        with contextlib.closing(recall):
+            for record in records:
+                outcome = recall.outcome(record)
+                if outcome is None:
+                    yield record
+                    continue
+                outcomes.append(outcome)
+                if len(outcomes) == _GROUP:
+                    self._write(outcomes)
+                    outcomes = []
+            self._write(outcomes)
 
     def collect(self, part: Part) -> tuple[Part, Collected]:
         """Write what came of a fetched part; return it as it is then, and what that was.

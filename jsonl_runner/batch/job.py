@@ -152,7 +152,9 @@ class Batches:
         if self._collector is not None:
             taken.append(self._collector.nulls)
         composer = Composer(self._config.model, self._config.params)
-        rows = Rows(data, self._output, self._ledger.found.done, tuple(taken))
+        found = self._ledger.found
+        earlier = self._collecting().recalled if len(found.nulls) and not wishes.dry else None
+        rows = Rows(data, self._output, found.done, tuple(taken), earlier)
         survey, planned = plan_rows(self.desk, rows, composer, wishes, check)
         summary = self.summary
         if summary.rows is None:
@@ -189,7 +191,7 @@ class Batches:
             ready = [
                 p
                 for p in self.manifest.parts(*UNSENT)
-                if self._has_room(p) and not _waits_for_room(p)
+                if self._has_room(p) and not p.waits_for_room
             ]
             if not ready:
                 return
@@ -319,7 +321,7 @@ class Batches:
     def _make_room(self) -> None:
         """A batch is over: what was refused for its sake may be sent now."""
         for part in self.manifest.parts(UPLOADED):
-            if _waits_for_room(part):
+            if part.waits_for_room:
                 self.manifest.put(part, due=0.0)
 
     def _take(self, part: Part) -> None:
@@ -329,6 +331,11 @@ class Batches:
             self._watched.changed(part)
         if part.state != FETCHED:
             return
+        part, found = self._collecting().collect(part)
+        self.released += found.released.total()
+        self._watched.changed(part)
+
+    def _collecting(self) -> Collector:
         if self._collector is None:
             # Nothing is said of an input: the rows may be of another one than the last run's.
             calllog = CallLog(self._output, SeenInput(0, "", is_clean=False))
@@ -336,9 +343,7 @@ class Batches:
             self._collector = Collector(
                 self.desk, self._ledger, calllog, self.summary, self._reviews, self._cost_of
             )
-        part, found = self._collector.collect(part)
-        self.released += found.released.total()
-        self._watched.changed(part)
+        return self._collector
 
     def end(self) -> RunSummary:
         """Return what was done until now."""
@@ -391,8 +396,3 @@ class Batches:
         parts = [part for part in self.manifest.parts() if part.number in numbers]
         reasons = [part.reason or part.status for part in parts]
         return next(filter(None, reasons), "see the notes")
-
-
-def _waits_for_room(part: Part) -> bool:
-    """Whether a part was refused because too many tokens were waiting."""
-    return part.state == UPLOADED and part.status == "failed"

@@ -90,6 +90,11 @@ class Part:
         return self.state not in FINAL
 
     @property
+    def waits_for_room(self) -> bool:
+        """Whether it was refused because too many tokens were waiting."""
+        return self.state == UPLOADED and self.status == "failed"
+
+    @property
     def is_waiting(self) -> bool:
         """Whether a batch is, or may be, at the provider and not over."""
         return self.state in {CREATING, SUBMITTED}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import jsontext
 from ..lines import LineReader, read_lines
 from ..post import load_post
+from ..recall import Recall
 from ..records import Record
 from ..review import Review, Reviewed
 from ..secret import Redactor
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..attempts import Answer
+    from ..clock import Clock
     from ..config import Config
+    from ..indexes import IndexSet
     from .parts import Item
 
 _SHAPE = b'"response_format"'
@@ -37,10 +40,15 @@ class Reviews:
     """
 
     def __init__(self, config: Config) -> None:
+        self._config = config
         post = load_post(config.post)
         self._review = Review(post, Redactor(config.api_keys))
         self._shape = config.params.get("response_format")
         self._is_always = self._shape is not None or post is not None
+
+    def recall(self, ledger: Path, nulls: IndexSet, clock: Clock) -> Recall:
+        """Return what looks again at answers in a ledger's call log."""
+        return Recall(self._config, ledger, nulls, clock)
 
     def of_part(self, path: Path) -> PartReview | None:
         """Return what reviews the answers of a part; None: they are taken as they come.

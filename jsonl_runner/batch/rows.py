@@ -33,12 +33,15 @@ class Rows:
         output: the ledger.
         done: rows with an output.
         taken: others that are not to be sent.
+        earlier: returns the Records of those that no answer in the call log does for; None: none
+            is looked for.
     """
 
     data: Path
     output: Path
     done: IndexSet
     taken: tuple[IndexSet, ...] = ()
+    earlier: Callable[[Iterator[Record]], Iterator[Record]] | None = None
 
 
 def plan_rows(
@@ -75,7 +78,8 @@ def plan_rows(
         if found.start is not None:
             reader.start_at(found.start, found.lines_before)
         planner = Planner(desk, rows.output, composer, str(data), wishes)
-        planned = planner.plan(() if found.start is None else _left(reader, rows))
+        left = iter(()) if found.start is None else _left(reader, rows)
+        planned = planner.plan(left if rows.earlier is None else rows.earlier(left))
     try:
         if check is not None:
             check(planned)
