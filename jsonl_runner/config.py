@@ -119,9 +119,15 @@ def load(
     """
     environ = os.environ if environ is None else environ
     config = Config()
+    is_named = path is not None
     path = _found_here() if path is None else Path(path)
     if path is not None:
         config = replace(_from_file(path, environ), file=path.absolute())
+    if config.post is not None and not is_named:  # nobody means to run whatever lies in a folder
+        raise ConfigError(
+            f"{path}: post names code to run, and this file was only found here: name the file "
+            f"(--config {path}), or give --post"
+        )
     of_file = config.api_keys
     config = _apply(config, _from_environment(environ), ENVIRONMENT)
     unused = {key.reveal() for key in of_file} - {key.reveal() for key in config.api_keys}

@@ -276,6 +276,16 @@ def test_a_file_with_keys_that_everybody_can_read(tmp_path: Path) -> None:
     assert load(path, None, {}).notes == ()
 
 
+def test_code_is_run_only_where_somebody_names_it(tmp_path: Path) -> None:
+    """A file that merely lies in the current folder cannot name a function."""
+    path = write(tmp_path / "config.json", {"post": "mine:clean"})
+    with pytest.raises(ConfigError, match=r"config\.json: post names code to run"):
+        load(None, None, {})
+    assert load(path, None, {}).post == "mine:clean"
+    path.unlink()
+    assert load(None, None, {"JSONL_RUNNER_POST": "a:b"}).post == "a:b"
+
+
 WRONG: dict[str, list[object]] = {
     "api_keys": [5, {"a": KEY}, [5], [None], True],
     "api_base": [5, "ftp://x", "host/v1", "http://", "http:///", "http://a b", "  ", True],
