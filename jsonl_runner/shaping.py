@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TARGETS = ("index", "instruction", "input", "messages", "params", "turns", "image", "images")
 #: The fields that say what is asked; a template writes one of them and stands for all.
 _ASKED = ("instruction", "input", "messages")
+_OTHERS = {asked: [name for name in _ASKED if name != asked] for asked in _ASKED}
 _MISSING = object()
 
 
@@ -89,7 +90,7 @@ class Shape:
             row = self._mapped(row)
         if self._template is not None:
             asked = self._template.render(row)
-            row = _replaced(row, asked, [name for name in _ASKED if name not in asked])
+            row = _replaced(row, asked, _OTHERS[next(iter(asked))])
         if self._system:
             row = {**row, **self._with_system(row)}
         # In front, where a reader that knows the rows already looks for it.
@@ -155,9 +156,12 @@ def _replaced(
     row: dict[str, Any], new: dict[str, Any], dropped: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Return a row with new fields; what was there under their names is kept as `source_…`."""
-    found = dict(row)
+    found = {**new, **row, **new}
     for name in (*new, *dropped):
-        old = found.pop(name, None)
-        if old not in (None, "") and f"source_{name}" not in found:
-            found[f"source_{name}"] = old
-    return {**new, **found}
+        if name in row:
+            if name not in new:
+                del found[name]
+            kept = f"source_{name}"
+            if row[name] not in (None, "") and kept not in found:
+                found[kept] = row[name]
+    return found

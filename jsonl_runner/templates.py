@@ -224,6 +224,7 @@ class Template:
         except RecursionError:
             raise ConfigError(f"{name}: it is nested too deep") from None
         self._render = self._compiled.root_render_func
+        self._globals = environment.globals
 
     def render(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that a row is asked with: `instruction`, or `messages`.
@@ -232,7 +233,9 @@ class Template:
             ValueError: it cannot be rendered for this row; names the template's line.
         """
         notes = _Notes()
-        context = self._compiled.new_context({"row": row, **row, _NOTES: notes})
+        # Not Template.render, which would take the row apart and put it together twice more.
+        names = {**self._globals, "row": row, **row, _NOTES: notes}
+        context = self._compiled.new_context(names, shared=True)
         try:
             text = "".join(self._render(context))
         except UndefinedError as error:
