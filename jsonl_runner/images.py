@@ -50,13 +50,15 @@ def of_row(row: dict[str, Any]) -> list[str]:
         found.append(one)
     if many is not None:
         if not isinstance(many, list):
-            raise ImageError('"images" must be a list of URLs or paths')
+            raise ImageError(
+                '"images" must be a list of URLs or paths; --map images= says that it means '
+                "something else"
+            )
         found += many
     for source in found:
         if not isinstance(source, str) or not source:
             raise ImageError(
-                f'"{FIELDS[0]}" must be a URL or a path (of a field that is neither, change the '
-                "name)"
+                '"image" must be a URL or a path; --map image= says that it means something else'
             )
     return found
 

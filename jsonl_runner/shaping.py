@@ -24,7 +24,7 @@ _MISSING = object()
 
 
 def parse_map(words: Iterable[str]) -> dict[str, str]:
-    """Return the mapping that `TARGET=SOURCE` words name, by target.
+    """Return the mapping that `TARGET=SOURCE` words name, by target; no source: no such field.
 
     Raises:
         ConfigError: a word cannot be used.
@@ -32,7 +32,7 @@ def parse_map(words: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         target, equals, source = word.partition("=")
-        if not equals or not target or not source:
+        if not equals or not target:
             raise ConfigError(f"--map {word}: write --map FIELD=YOURS, as in instruction=question")
         if target in found:
             raise ConfigError(f"--map {word}: {target} is {found[target]} already")
@@ -61,7 +61,8 @@ class Shape:
     """Makes rows; one for a dataset.
 
     Args:
-        mapping: our fields, each with the name of the dataset's; `a.b` is `b` within `a`.
+        mapping: our fields, each with the name of the dataset's; `a.b` is `b` within `a`, and an
+            empty one takes none: a row's own field of that name means something else.
         template: renders what is asked.
         system: a system message ahead of the row's own.
 
@@ -77,6 +78,7 @@ class Shape:
     ) -> None:
         check_map(mapping or {})
         self._mapping = tuple((mapping or {}).items())
+        self._dropped = [target for target, source in self._mapping if not source]
         self._template = template
         self._system = system
 
@@ -100,6 +102,8 @@ class Shape:
         new: dict[str, Any] = {}
         moved = []
         for target, source in self._mapping:
+            if not source:
+                continue
             if source in row:  # a flat table may have dots in its columns' names
                 new[target] = row[source]
                 moved.append(source)
@@ -109,7 +113,7 @@ class Shape:
                     raise ValueError(f"--map {target}={source}: {no_field(source, row)}")
                 new[target] = value
         left = {name: value for name, value in row.items() if name not in moved}
-        return _replaced(left, new)
+        return _replaced(left, new, self._dropped)
 
     def _with_system(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the fields in which the system message stands.

@@ -45,6 +45,17 @@ def test_paths() -> None:
     assert shaped(row, "instruction=meta.turns.1")["meta"] == row["meta"]
 
 
+def test_a_field_that_means_something_else() -> None:
+    """An empty map takes a name of ours from a row's own field; it stays for merge."""
+    row = {"instruction": "Hi", "image": "a cat", "topic": "pets"}
+    assert shaped(row, "image=") == {
+        "instruction": "Hi",
+        "topic": "pets",
+        "source_image": "a cat",
+    }
+    assert shaped(row, "input=") == row
+
+
 def test_what_is_replaced_stays() -> None:
     """An own field in the way of a map or a template is kept under another name."""
     row = {"index": 1, "instruction": "Add.", "input": "1+1", "id": "a"}
