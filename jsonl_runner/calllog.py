@@ -42,11 +42,13 @@ class SeenInput(NamedTuple):
         size: its bytes.
         digest: of them (see `reader.GroupReader`).
         is_clean: whether it had no bad row, and every output in the ledger was for its content.
+        dataset: how its rows were made (see `Dataset.recipe`); None: they were taken as they are.
     """
 
     size: int
     digest: str
     is_clean: bool
+    dataset: dict[str, Any] | None = None
 
 
 def path_for(ledger: Path) -> Path:
@@ -68,7 +70,7 @@ class CallLog:
 
     def __init__(self, ledger: Path, seen: SeenInput | None = None) -> None:
         path = path_for(ledger)
-        self._head = b"" if seen is None else jsontext.dump({"run": seen._asdict()}) + b"\n"
+        self._head = b"" if seen is None else _line_of_run(seen)
         end, tail = torn_tail(path)
         self._file = AppendFile(path, "off")
         if tail:
@@ -83,9 +85,22 @@ class CallLog:
         head, self._head = self._head, b""
         self._file.append(head + b"".join([_line_of(outcome) for outcome in outcomes]))
 
+    def begin(self) -> None:
+        """Write the line of the run, although none of its entries has come.
+
+        Raises:
+            LedgerError: it could not be written.
+        """
+        self.append(())
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _line_of_run(seen: SeenInput) -> bytes:
+    entry = {name: value for name, value in seen._asdict().items() if value is not None}
+    return jsontext.dump({"run": entry}) + b"\n"
 
 
 def _line_of(outcome: Outcome) -> bytes:

@@ -15,11 +15,14 @@ from .ledger import Damage, entries_of, line_of, parse_line
 from .lines import LineReader, read_lines, torn_tail
 from .locking import locked
 from .reader import RowReader, open_input
+from .recipes import dataset_for
 from .records import BadRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from .dataset import Data
 
 
 @dataclass
@@ -39,7 +42,7 @@ class CompactSummary:
     damage: list[str] = field(default_factory=list)
 
 
-def compact(ledger: Path, order: Path | None = None) -> CompactSummary:
+def compact(ledger: Path, order: Data | None = None) -> CompactSummary:
     """Rewrite a ledger: one line an index, its last output, or a null if it has none.
 
     Lines that cannot be read are moved to `<ledger>.damaged`. The ledger is replaced in one step;
@@ -107,9 +110,10 @@ def _is_torn(line: bytes) -> bool:
     return False
 
 
-def _ordered(ledger: Path, winners: IndexMap, order: Path | None) -> Iterator[bytes]:
+def _ordered(ledger: Path, winners: IndexMap, order: Data | None) -> Iterator[bytes]:
     written = IndexSet()
     if order is not None:
+        order = dataset_for(order, ledger)
         lines = LineReader(ledger)
         with contextlib.closing(lines), open_input(order) as stream:
             for row in RowReader(stream, str(order)).rows():

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .errors import ConfigError, InputError
-from .sources import finding, indexing
-from .sources.chunks import packing_of
+from .errors import ConfigError
+from .sources import finding, indexing, opening
 from .sources.finding import KINDS
 from .sources.stream import Recipe, RowStream
-from .sources.textfile import TextPart, opened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .sources.parts import Part
 
 #: How rows may be numbered that have no index.
@@ -49,6 +48,8 @@ class Dataset:
             `templates`.
         system: a system message ahead of each row's own; a Path: a file that holds it.
         template_name: what messages call the template; empty: as its file is called.
+        name_files: whether `line` puts the file's name before the line; None: where several files
+            are given, or a pattern, or a folder.
 
     Raises:
         ConfigError: these cannot be meant, or a file is not there.
@@ -62,6 +63,7 @@ class Dataset:
     template: str | Path | None = None
     system: str | Path | None = None
     template_name: str = ""
+    name_files: bool | None = None
     #: The files as texts, as they were given.
     given: tuple[str, ...] = field(init=False, repr=False)
     _shape: Shape | None = field(init=False, repr=False, compare=False)
@@ -94,6 +96,11 @@ class Dataset:
         return first if not more else f"{first} and {more} other file{'s' if more > 1 else ''}"
 
     @property
+    def name(self) -> str:
+        """What it is called where there is no room for a path."""
+        return str(self) if len(self.given) > 1 or self.is_stdin else Path(self.given[0]).name
+
+    @property
     def is_stdin(self) -> bool:
         """Whether rows come from standard input."""
         return self.given == (STDIN,)
@@ -101,10 +108,31 @@ class Dataset:
     @property
     def is_plain(self) -> bool:
         """Whether rows are taken as they are, with the index they have."""
-        return not self.recipe()
+        return not self._said()
 
     def recipe(self) -> dict[str, Any]:
-        """Return what makes rows of the files, as JSON: what was said, without the files."""
+        """Return what makes rows of the files, as JSON: what was said, without the files.
+
+        `with_recipe` applies it to other files.
+        """
+        said = self._said()
+        return {**said, "name_files": self._names_files()} if "auto_index" in said else said
+
+    def with_recipe(self, recipe: Mapping[str, Any]) -> Dataset:
+        """Return the same files with a recipe; a format that their names tell stays.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        known = {entry.name for entry in fields(self) if entry.init} - {"files"}
+        if unknown := sorted({*recipe} - known):
+            raise ConfigError(f"a dataset's recipe has no {', '.join(unknown)}")
+        said = dict(recipe)
+        if all(finding.kind_by_name(Path(given)) for given in self.given):
+            said.pop("format", None)
+        return replace(self, **said)
+
+    def _said(self) -> dict[str, Any]:
         entries = {
             "format": self.format,
             "index_field": None if self.index_field == "index" else self.index_field,
@@ -131,11 +159,26 @@ class Dataset:
             template = Template(str(self.template), self.template_name or "template")
         return Shape(self.map, template, str(self.system or ""))
 
-    def is_one_of(self, path: Path) -> bool:
-        """Return whether a path leads to one of the files."""
-        if self.is_stdin or not path.exists():
-            return False
-        return any(file.exists() and file.samefile(path) for file in self.paths())
+    def clash(self, paths: Iterable[Path]) -> Path | None:
+        """Return the first of some paths that leads to one of the files, or would when written.
+
+        Raises:
+            InputError: no file fits a pattern.
+        """
+        if self.is_stdin:
+            return None
+        files = self.paths()
+        known = {_identity(file) for file in files if file.exists()}
+        folders = [file.resolve() for file in files if file.is_dir()]
+        patterns = [os.path.abspath(one) for one in self.given if finding.is_pattern(one)]  # noqa: PTH100  # it may not be there
+        for path in paths:
+            if path.exists() and _identity(path) in known:
+                return path
+            if any(path.resolve().is_relative_to(folder) for folder in folders):
+                return path
+            if any(path.absolute().match(pattern) for pattern in patterns):
+                return path
+        return None
 
     def paths(self) -> list[Path]:
         """Return the files, patterns resolved; folders as they are.
@@ -144,6 +187,11 @@ class Dataset:
             InputError: no file fits a pattern.
         """
         return [path for given in self.given for path in finding.paths_of(given)]
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether rows can be read once only."""
+        return self.is_stdin or any(map(opening.is_pipe, self.paths()))
 
     def open(self, stdin: IO[bytes] | None = None) -> IO[bytes]:
         """Return the rows as a stream of JSONL.
@@ -162,46 +210,49 @@ class Dataset:
             stream = stdin or open(0, "rb", closefd=False)  # noqa: SIM115
             if self.is_plain:
                 return stream
-            part = TextPart(stream, self._kind(None), "standard input")
-            return self._stream([part], with_file=False, live=True)
-        paths = self.paths()
-        if len(paths) == 1 and self.is_plain and not finding.is_pattern(self.given[0]):
-            plain = _plain_file(paths[0])
+            return self._stream([opening.from_stdin(stream, self.format)])
+        if self.is_plain and len(self.given) == 1 and not finding.is_pattern(self.given[0]):
+            plain = opening.plain_file(Path(self.given[0]))
             if plain is not None:
                 return plain
-        parts: list[Part] = [self._part(path) for path in paths]
-        with_file = len(paths) > 1 or finding.is_pattern(self.given[0])
-        live = any(path.exists() and not stat.S_ISREG(path.stat().st_mode) for path in paths)
-        return self._stream(parts, with_file=with_file, live=live)
+        parts = opening.parts_of(self.given, self.format)
+        if self.auto_index == "line" and self._names_files():
+            opening.check_names(parts)
+        return self._stream(parts)
 
-    def _part(self, path: Path) -> Part:
-        opened(path, str(path)).close()
-        return TextPart(path, self._kind(path), str(path))
+    def _names_files(self) -> bool:
+        """Return whether an index made of a line has the file's name before it."""
+        if self.name_files is not None or self.is_stdin:
+            return bool(self.name_files)
+        return opening.has_file_names(self.given)
 
-    def _kind(self, path: Path | None) -> str:
-        return self.format or (None if path is None else finding.kind_by_name(path)) or "jsonl"
-
-    def _stream(self, parts: list[Part], *, with_file: bool, live: bool) -> RowStream:
+    def _stream(self, parts: list[Part]) -> RowStream:
         new_indexer: Callable[[], indexing.Indexer] | None = None
         if self.auto_index == "content":
             new_indexer = indexing.by_content
         elif self.auto_index == "line":
-            by_line = indexing.by_line(with_file=with_file)
+            by_line = indexing.by_line(with_file=self._names_files())
             new_indexer = lambda: by_line  # noqa: E731
         elif self.index_field not in (None, "index"):
             by_field = indexing.by_field(self.index_field)
             new_indexer = lambda: by_field  # noqa: E731
         recipe = Recipe(new_indexer, self.shape(), self.auto_index == "content")
-        return RowStream(parts, recipe, live=live)
+        return RowStream(parts, recipe, live=self.is_pipe)
 
 
 #: What the functions of this package take for an input.
 Data: TypeAlias = "Path | str | Dataset"
 
 
-def dataset_of(data: Data) -> Dataset:
-    """Return an input as a Dataset."""
-    return data if isinstance(data, Dataset) else Dataset(data)
+def dataset_of(data: Data | None) -> Dataset:
+    """Return an input as a Dataset; None is standard input."""
+    return data if isinstance(data, Dataset) else Dataset(STDIN if data is None else data)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what is the same for all names of one file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _text_of(given: str | Path | None, what: str) -> str | None:
@@ -218,25 +269,3 @@ def _text_of(given: str | Path | None, what: str) -> str | None:
     if not text.strip():
         raise ConfigError(f"{what} {given}: the file is empty")
     return text.replace("\r\n", "\n").removesuffix("\n")
-
-
-def _plain_file(path: Path) -> IO[bytes] | None:
-    """Return a file that is JSONL, opened; None: it is something else."""
-    if path.is_dir():
-        raise InputError(f"{path}: this is a directory; give the JSONL file in it")
-    if finding.kind_by_name(path) not in (None, "jsonl"):
-        return None
-    stream = opened(path, str(path))
-    beginning = stream.peek(64)
-    if packing_of(beginning[:4]):
-        stream.close()
-        return None
-    if beginning[:1] == b"[" and beginning[1:].lstrip()[:1] in (b"{", b""):
-        stream.close()
-        raise InputError(
-            f"{path}: this is a JSON array, not JSONL; write one object a line (jq -c '.[]' {path})"
-        )
-    if not beginning:
-        stream.close()
-        raise InputError(f"{path}: the file is empty; it needs one JSON object a line")
-    return stream

@@ -23,6 +23,7 @@ from .ledger import scan
 from .offers import cheaper_models
 from .prompts import messages_of
 from .reader import GroupReader, open_input
+from .recipes import dataset_for
 from .settings.price import prices_of
 from .survey import survey
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from .config import Config
+    from .dataset import Data
     from .pricing import Prices
     from .records import Record
     from .survey import BadRowsPolicy
@@ -173,7 +175,7 @@ def _mean(total: float, squares: float, count: int, doubt: float) -> Amount:
 
 def estimate(
     config: Config,
-    data: Path,
+    data: Data,
     output: Path | None = None,
     *,
     output_tokens: float | None = None,
@@ -196,6 +198,7 @@ def estimate(
         LedgerError: the ledger cannot be read.
         JsonlRunnerError: a vocabulary of this package is damaged.
     """
+    data = dataset_for(data, output)
     done = IndexSet() if output is None else scan(output).done
     prompts = _Prompts(config)
     with open_input(data) as stream:

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from .calllog import SeenInput, fingerprints, last_input, path_for
 from .indexfile import KeptInput, mark_of
 from .reader import GroupReader, digest_of
+from .sources.stream import RowStream
 from .survey import Survey, own_models, survey
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def recognise(stream: IO[bytes], output: Path, found: Scan) -> Familiar:
         output: the ledger.
         found: what it holds.
     """
+    if isinstance(stream, RowStream):
+        return Familiar()  # its digest costs as much as a look at each row
     mark = _mark_of(stream)
     settled = mark if mark is not None and mark.is_settled else None
     kept = found.input if mark is not None else None
@@ -86,7 +89,7 @@ def _mark_of(stream: IO[bytes]) -> Mark | None:
 
 def look(
     stream: IO[bytes],
-    path: Path,
+    name: object,
     output: Path,
     found: Scan,
     *,
@@ -98,7 +101,7 @@ def look(
 
     Args:
         stream: the input, opened for reading bytes.
-        path: what messages call it.
+        name: what messages call it.
         output: its ledger.
         found: what that holds.
         redo_changed: see `survey.survey`.
@@ -110,11 +113,11 @@ def look(
     """
     familiar = recognise(stream, output, found)
     if familiar.offsets is not None:
-        seen = _by_offsets(stream, path, found.done, familiar, each=each, models=models)
+        seen = _by_offsets(stream, name, found.done, familiar, each=each, models=models)
     else:
         seen = survey(
             stream,
-            path,
+            name,
             found.done,
             known=familiar.size,
             answered=lambda: fingerprints(output),
@@ -132,7 +135,7 @@ def look(
 
 def _by_offsets(
     stream: IO[bytes],
-    path: Path,
+    name: object,
     done: IndexSet,
     familiar: Familiar,
     *,
@@ -146,7 +149,7 @@ def _by_offsets(
     offsets = familiar.offsets
     assert offsets is not None  # noqa: S101  # tells mypy what the caller has asked
     found = Survey(size=familiar.size, digest=familiar.digest, offsets=offsets)
-    reader = GroupReader(stream, str(path), known=familiar.size)
+    reader = GroupReader(stream, str(name), known=familiar.size)
     for stretch in offsets.stretches():
         found.rows += stretch.rows
         left = offsets.left(stretch, done)

@@ -21,6 +21,7 @@ from .indexfile import Segments
 from .lines import Lines, read_blocks, torn_tail
 from .locking import lock, unlock
 from .remote import check_is_local
+from .strangers import may_be_damaged, may_be_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from .records import Outcome
 
 
-#: What every line of a ledger begins with.
-_BEGINNING = b'{"'
 #: Bytes of the ledger, or of its input, from which on an index file is written: a scan of so much
 #: takes a fifth of a second, or two where lines are very short.
 INDEXED_FROM = 16 * 1024 * 1024
@@ -156,6 +155,8 @@ def entries_of(
         LedgerError: the file is no ledger at all: it has lines, and none of them can ever have
             been one.
     """
+    if not may_be_ledger(path):
+        raise _no_ledger(path)
     known = start
     foreign = False
     for block in read_blocks(path, start):
@@ -163,15 +164,19 @@ def entries_of(
         if entries is None:
             entries, bad = _one_by_one(block)
             for number, reason, line in bad:
-                foreign = foreign or not _may_be_damaged(line)
+                foreign = foreign or not may_be_damaged(line)
                 if not block.torn:
                     damage.append(Damage(str(path), lines_before + number, reason))
         lines_before += len(block.lines)
         known += len(entries.indices)
         yield entries
     if foreign and not known:
-        hint = "are input and output swapped? else name another output"
-        raise LedgerError(f"{path}: this file is no ledger; {hint}")
+        raise _no_ledger(path)
+
+
+def _no_ledger(path: Path) -> LedgerError:
+    hint = "are input and output swapped, or is OUTPUT forgotten? else name another output"
+    return LedgerError(f"{path}: this file is no ledger; {hint}")
 
 
 def _all_whole(block: Lines) -> Entries | None:
@@ -209,20 +214,6 @@ def _one_by_one(block: Lines) -> tuple[Entries, list[tuple[int, str, bytes]]]:
             outputs.append(output is not None)
             numbers.append(number)
     return entries, bad
-
-
-def _may_be_damaged(line: bytes) -> bool:
-    """Return whether a line that cannot be read may once have been a ledger's.
-
-    Zeros are what a power cut leaves of lines that were not yet on the disk.
-    """
-    if not line.strip(b"\0\n"):
-        return True
-    try:
-        jsontext.load(line)
-    except ValueError:
-        return line.startswith(_BEGINNING[: len(line)])
-    return False
 
 
 def scan(path: Path) -> Scan:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .clock import Clock
+    from .dataset import Data
     from .snapshot import Snapshot
 
 #: Seconds without a new state after which that is said.
@@ -65,7 +66,7 @@ class Lookout:
         clock: where the time comes from.
     """
 
-    def __init__(self, data: Path, ledger: Path, clock: Clock) -> None:
+    def __init__(self, data: Data, ledger: Path, clock: Clock) -> None:
         self._data = data
         self._ledger = ledger
         self._clock = clock
@@ -108,7 +109,7 @@ class Lookout:
 class _Calls:
     """What a call log says of a run that tells nothing of itself, from now on."""
 
-    def __init__(self, data: Path, ledger: Path, clock: Clock) -> None:
+    def __init__(self, data: Data, ledger: Path, clock: Clock) -> None:
         self._path = calllog.path_for(ledger)
         self._clock = clock
         self._end = self._size()

@@ -22,6 +22,7 @@ from .indexes import IndexMap, IndexSet
 from .ledger import Damage, entries_of, parse_line
 from .lines import LineReader
 from .reader import RowReader, open_input
+from .recipes import dataset_for
 from .records import BadRow
 from .remote import written_to
 from .survey import bad_rows_error
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from .dataset import Data, Dataset
     from .survey import BadRowsPolicy
 
 #: Bytes of the digest of an example; as for indices, two alike are rarer than a memory fault.
@@ -66,7 +68,7 @@ class MergeSummary:
 
 
 def merge(  # noqa: PLR0913  # what to join, and how it is to be written
-    data: Path,
+    data: Data,
     ledger: Path,
     target: Path,
     *,
@@ -114,9 +116,8 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
         if keep_null and plan.form.is_example:
             raise ConfigError(f"keep_null: a row without an output is no example for {format}")
         drops = Drops(drop_reasons) if drop_reasons else None
-        _spare_sources(plan, (data, ledger, path_for(ledger)))
-        if not ledger.is_file():
-            raise InputError(f"{ledger}: there is no such ledger; make it with jsonl-runner run")
+        data = dataset_for(data, ledger)
+        _spare_sources(plan, data, ledger)
         damage: list[Damage] = []
         outputs = last_outputs(ledger, damage)
         note = drops.read_log(ledger) if drops else None
@@ -127,13 +128,17 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     return summary
 
 
-def _spare_sources(plan: Plan, sources: Sequence[Path]) -> None:
+def _spare_sources(plan: Plan, data: Dataset, ledger: Path) -> None:
+    if target := data.clash(plan.paths.values()):
+        raise InputError(f"{target}: the merged file would overwrite {data}; name another")
     for target in plan.paths.values():
-        for source in sources:
+        for source in (ledger, path_for(ledger)):
             if target.exists() and source.exists() and target.samefile(source):
                 raise InputError(
                     f"{target}: the merged file would overwrite {source}; name another"
                 )
+    if not ledger.is_file():
+        raise InputError(f"{ledger}: there is no such ledger; make it with jsonl-runner run")
 
 
 def last_outputs(ledger: Path, damage: list[Damage]) -> IndexMap:
@@ -151,7 +156,7 @@ class _Merge:
     """One merge: its rows are gone through once, or twice where the file needs to know them."""
 
     plan: Plan
-    data: Path
+    data: Dataset
     ledger: Path
     outputs: IndexMap
     drops: Drops | None

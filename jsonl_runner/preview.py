@@ -55,7 +55,7 @@ class Preview(NamedTuple):
 
 def preview(  # what a run goes by
     config: Config,
-    data: Path,
+    data: Data,
     output: Path,
     choice: Choice,
     *,

@@ -20,13 +20,13 @@ from .records import MAX_ROW_BYTES, BadRow, images_of, parse_row, plain_rows, to
 from .sources.stream import bad_rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from .dataset import Data
     from .indexes import Place
     from .records import Record
+    from .sources.stream import BadRowOf
 
-    _BadRowOf = Callable[[int, str], BadRow]
 
 #: Bytes read at once by a GroupReader, and when what is left of too long a line is passed over.
 _BLOCK = 256 * 1024
@@ -45,7 +45,7 @@ def new_digest() -> hashlib._Hash:
 
 
 def _row_of(
-    line: bytes | None, number: int, bad_row: _BadRowOf, max_row_bytes: int
+    line: bytes | None, number: int, bad_row: BadRowOf, max_row_bytes: int
 ) -> dict[str, Any] | BadRow | None:
     """Return what stands in a line (None: one that is too long); None for nothing at all."""
     if line is None:
@@ -64,16 +64,16 @@ def _row_of(
     return row
 
 
-def _folder(number: int, bad_row: _BadRowOf) -> Path:
+def _folder(number: int, bad_row: BadRowOf) -> Path:
     """Return the folder of the file that a line comes from."""
     return Path(bad_row(number, "").file).parent
 
 
-def _record_of(row: dict[str, Any], number: int, bad_row: _BadRowOf) -> Record:
+def _record_of(row: dict[str, Any], number: int, bad_row: BadRowOf) -> Record:
     return to_record(row, number, _folder(number, bad_row) if images_of(row) else None)
 
 
-def _twice(row: dict[str, Any], number: int, bad_row: _BadRowOf) -> BadRow:
+def _twice(row: dict[str, Any], number: int, bad_row: BadRowOf) -> BadRow:
     return bad_row(number, f"index {str(row['index'])!r} stands in an earlier line already")
 
 
@@ -145,7 +145,7 @@ class Group:
     """
 
     block: bytes | None
-    bad_row: _BadRowOf
+    bad_row: BadRowOf
     start: int
     lines_before: int
     places: Sequence[Place] = ()

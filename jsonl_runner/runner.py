@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from . import indexfile
@@ -15,6 +15,7 @@ from .batch.manifest import waiting_rows
 from .calllog import CallLog, SeenInput, path_for
 from .choice import Choice, left_rows
 from .clock import Clock, Stop, SystemClock
+from .dataset import dataset_of
 from .engines.base import TICK_S
 from .errors import (
     InputError,
@@ -29,8 +30,9 @@ from .guards import Guards
 from .indexes import IndexSet
 from .ledger import Ledger
 from .locking import lock_path
-from .reader import GroupReader, RowReader, open_input
+from .reader import GroupReader, RowReader
 from .recall import Recall
+from .recipes import check_indices
 from .records import BadRow
 from .remote import check_is_local
 from .secret import without_login
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from .appendfile import FsyncPolicy
     from .assembly import StandIn
     from .config import Config
+    from .dataset import Data
     from .fleet.team import Team
     from .keys import KeysView
     from .offsets import Offsets
@@ -60,7 +63,7 @@ class Job:
     """What a run is about.
 
     Attributes:
-        data: the input; None for standard input.
+        data: the input; None for standard input, as `-` is.
         output: the ledger.
         bad_rows: what to do about rows that cannot be used.
         fsync: when the ledger is forced onto the disk.
@@ -73,7 +76,7 @@ class Job:
         views: how it is watched, beside its progress.
     """
 
-    data: Path | None
+    data: Data | None
     output: Path
     bad_rows: BadRowsPolicy = "fail"
     fsync: FsyncPolicy = "group"
@@ -116,13 +119,11 @@ def run(
     clock = clock or SystemClock()
     check_paths(job)
     with contextlib.ExitStack() as stack:
-        if job.data is None:
-            # Not sys.stdin: a thread that waits in it for ever would make Python abort at its end.
-            stream = stdin or open(0, "rb", closefd=False)  # noqa: SIM115
-        else:
-            stream = stack.enter_context(open_input(job.data))
-            if not stream.seekable():  # a pipe with a name: can be read once only
-                job = replace(job, data=None)
+        dataset = dataset_of(job.data)
+        check_indices(dataset, job.output)
+        stream = dataset.open(stdin)
+        if not dataset.is_stdin:
+            stack.enter_context(stream)
         ledger = Ledger(job.output, job.fsync)
         stack.callback(ledger.close)
         shown = stack.enter_context(
@@ -130,7 +131,7 @@ def run(
                 job.views,
                 name=job.name,
                 quiet=job.quiet,
-                data="standard input" if job.data is None else str(job.data),
+                data=str(dataset),
                 output=job.output,
                 config=config,
                 clock=clock,
@@ -152,10 +153,9 @@ def check_paths(job: Job) -> None:
         raise LedgerError(f"{output}: this is a directory; give a file name for the output")
     if not output.parent.is_dir():
         raise LedgerError(f"{output}: the folder {output.parent} does not exist; make it first")
-    if job.data is not None and job.data.exists():
-        for own in (output, path_for(output), lock_path(output), indexfile.path_for(output)):
-            if own.exists() and own.samefile(job.data):
-                raise InputError(f"{own}: input and output are the same file; name another output")
+    paths = (output, path_for(output), lock_path(output), indexfile.path_for(output))
+    if own := dataset_of(job.data).clash(paths):
+        raise InputError(f"{own}: input and output are the same file; name another output")
 
 
 class _Run:
@@ -179,7 +179,8 @@ class _Run:
         self._stream = stream
         self._stop = stop
         self._summary = RunSummary()
-        self._name = "standard input" if job.data is None else str(job.data)
+        self._dataset = dataset_of(job.data)
+        self._name = str(self._dataset)
         self._started = clock.now()
         self._told = False
         self._batched = IndexSet() if job.include_batched else waiting_rows(job.output)
@@ -194,7 +195,7 @@ class _Run:
             self._note(note)
         for damage in self._ledger.found.damage:
             self._note(str(damage))
-        found = self._look() if self._job.data is not None else None
+        found = None if self._dataset.is_pipe else self._look()
         if found is not None and found.todo == self._left_out:
             return self._end()
         if function is None or function.uses_keys:
@@ -214,9 +215,9 @@ class _Run:
             self._note(note)
         records = self._records(found)
         # What comes from a pipe can be looked at once only.
-        seen = SeenInput(0, "", is_clean=False)
+        seen = SeenInput(0, "", is_clean=False, dataset=self._dataset.recipe() or None)
         if found is not None:
-            seen = SeenInput(found.size, found.digest, is_clean=found.is_clean)
+            seen = seen._replace(size=found.size, digest=found.digest, is_clean=found.is_clean)
         try:
             calllog = CallLog(self._job.output, seen)
             earlier = Recall(self._config, self._job.output, self._ledger.found.nulls, self._clock)
@@ -237,10 +238,9 @@ class _Run:
 
     def _look(self) -> Survey:
         """Read the input once, before anything is paid."""
-        assert self._job.data is not None  # noqa: S101  # tells mypy what `go` has asked
         found, kept = look(
             self._stream,
-            self._job.data,
+            self._name,
             self._job.output,
             self._ledger.found,
             redo_changed=self._job.redo_changed,

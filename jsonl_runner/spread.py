@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from .dataset import Data
+
 
 def rows_path(output: Path) -> Path:
     """Return the file with the rows of a ledger for several models."""
     return output.with_name(output.stem + ".rows.jsonl")
 
 
-def spread(data: Path, models: Sequence[str], target: Path, *, skips_bad_rows: bool) -> int:
+def spread(data: Data, models: Sequence[str], target: Path, *, skips_bad_rows: bool) -> int:
     """Write each row of an input once for each model, as `<index>@<model>`.
 
     Args:

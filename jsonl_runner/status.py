@@ -11,6 +11,7 @@ from .ledger import scan
 from .outputs import Outputs
 from .quality import Quality
 from .reader import open_input
+from .recipes import dataset_for
 from .summary import Failure, Tokens
 from .survey import survey
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from .dataset import Data
     from .indexes import Place
     from .reader import Group
 
@@ -62,7 +64,7 @@ class Status:
         return {**asdict(self), "quality": self.quality.to_dict()}
 
 
-def status(data: Path, ledger: Path) -> Status:
+def status(data: Data, ledger: Path) -> Status:
     """Return where a dataset stands; a ledger that is not there is an empty one.
 
     Args:
@@ -73,6 +75,7 @@ def status(data: Path, ledger: Path) -> Status:
         InputError: the input cannot be read.
         LedgerError: the ledger cannot be read.
     """
+    data = dataset_for(data, ledger)
     outputs = Outputs(ledger)
     outputs.read()
     found = scan(ledger)

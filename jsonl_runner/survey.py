@@ -14,7 +14,6 @@ from .summary import LISTED, Named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from .indexes import IndexMap
     from .reader import Group
@@ -96,7 +95,7 @@ def bad_rows_error(bad: list[BadRow]) -> BadRowsError:
 
 def survey(
     stream: IO[bytes],
-    path: Path,
+    name: object,
     done: IndexSet | None = None,
     *,
     known: int = 0,
@@ -109,7 +108,7 @@ def survey(
 
     Args:
         stream: the input, opened for reading bytes.
-        path: what messages call it.
+        name: what messages call it.
         done: indices with an output.
         known: so many bytes of it hold good rows only, and none that changed since it was answered.
         answered: returns the fingerprints of what was answered (see `calllog.fingerprints`); asked
@@ -121,7 +120,7 @@ def survey(
     found = Survey()
     done = IndexSet() if done is None else done
     fingerprints: IndexMap | None = None
-    reader = GroupReader(stream, str(path), known=known)
+    reader = GroupReader(stream, str(name), known=known)
     for group in reader.groups():
         found.bad += group.bad
         found.rows += len(group.places)

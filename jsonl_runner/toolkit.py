@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
     from .appendfile import FsyncPolicy
+    from .dataset import Data, Dataset
     from .merge import MergeSummary
     from .records import Outcome, Record
     from .session import Call
@@ -44,7 +45,8 @@ class ParallelToolkit:
     Args:
         config_path: a JSON or YAML file with keys and settings; None takes `config.json` or
             `config.yaml` in the current folder if there is one, and the environment.
-        input_path: the JSONL file with the rows (`index`, `instruction`, `input`).
+        input_path: the file with the rows (`index`, `instruction`, `input`): JSONL, CSV, Parquet
+            and so on, or a `Dataset` of several files, or of rows to be made into ours.
         output_path: the ledger, `{"<index>": output | null}` a line.
         max_retries: tries after the first for what may pass; None: as configured (5).
         threads: calls at the same time; None: as configured (keys x 16).
@@ -64,7 +66,7 @@ class ParallelToolkit:
     def __init__(  # noqa: PLR0913  # the older toolkits' names, and what came since
         self,
         config_path: str | Path | None = None,
-        input_path: str | Path | None = None,
+        input_path: Data | None = None,
         output_path: str | Path | None = None,
         *,
         max_retries: int | None = None,
@@ -81,7 +83,7 @@ class ParallelToolkit:
         quiet: bool = False,
         **overrides: Any,
     ) -> None:
-        self._input = None if input_path is None else Path(input_path)
+        self._input = Path(input_path) if isinstance(input_path, str) else input_path
         self._output = None if output_path is None else Path(output_path)
         self._name = name
         self._quiet = quiet or log_level > logging.WARNING
@@ -184,7 +186,8 @@ class ParallelToolkit:
     def _run(self, stop: Stop) -> RunSummary:
         data, output = self._paths()
         try:
-            if self._has_steps() or data.is_dir():
+            if self._has_steps() or (isinstance(data, Path) and data.is_dir()):
+                data = _folder_of(data)
                 asks = type(self).process_data is ParallelToolkit.process_data
                 folder = Folder(data, output, self._file_count, self._name, self._quiet, asks)
                 steps = Steps(self.process_input, self.process_data, self.process_output)
@@ -199,7 +202,7 @@ class ParallelToolkit:
             for name in ("process_input", "process_data", "process_output")
         )
 
-    def _run_rows(self, data: Path, output: Path, stop: Stop) -> RunSummary:
+    def _run_rows(self, data: Data, output: Path, stop: Stop) -> RunSummary:
         job = Job(
             data,
             output,
@@ -226,7 +229,7 @@ class ParallelToolkit:
         """
         source, target = self._paths()
         given = {"name": self._name, "quiet": self._quiet, "file_count": self._file_count}
-        job = TextsJob(source, target, instruction, **{**given, **options})
+        job = TextsJob(_folder_of(source), target, instruction, **{**given, **options})
         try:
             return run_texts(self.config, job, function=self._function)
         except RunInterruptedError as error:
@@ -349,10 +352,16 @@ class ParallelToolkit:
         except RunInterruptedError as error:
             raise KeyboardInterrupt(str(error)) from error
 
-    def _paths(self) -> tuple[Path, Path]:
+    def _paths(self) -> tuple[Path | Dataset, Path]:
         if self._input is None or self._output is None:
             raise ConfigError("ParallelToolkit needs input_path and output_path for this")
         return self._input, self._output
+
+
+def _folder_of(data: Path | Dataset) -> Path:
+    if isinstance(data, Path):
+        return data
+    raise ConfigError("input_path: files of a folder are done one by one; give its path")
 
 
 def _output(outcome: Outcome) -> str:

@@ -37,6 +37,7 @@ FLOORS = [
         "buckets",
         "schemas",
         "appendfile",
+        "strangers",
         "lines",
         "atomic",
         "configfile",
@@ -82,7 +83,7 @@ FLOORS = [
         "spread",
         "review",
     },
-    {"spending", "choice", "offers", "exports", "familiar", "outputs", "recall"},
+    {"spending", "choice", "recipes", "offers", "exports", "familiar", "outputs", "recall"},
     {
         "worker",
         "preview",

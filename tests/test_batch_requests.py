@@ -27,6 +27,7 @@ from jsonl_runner.batch.requests import (
 from jsonl_runner.errors import BadRowsError, ConfigError, InputError, LedgerError
 from jsonl_runner.prompts import Composer
 from jsonl_runner.records import BadRow, Record
+from jsonl_runner.sources.stream import bad_rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 INDICES = st.text(min_size=1, max_size=80) | st.from_regex(r"(h-)?[0-9a-f]{32}", fullmatch=True)
+#: Makes a BadRow of a row of the data file.
+BAD_ROW = bad_rows_of(None, "data.jsonl")
 
 
 def maker(profile: Profile = OPENAI, **params: Any) -> RequestMaker:
-    return RequestMaker(profile, Composer("gpt-4.1-mini", params), "data.jsonl")
+    return RequestMaker(profile, Composer("gpt-4.1-mini", params))
 
 
 def sized(size: int, model: str = "m", number: int = 0, tokens: int = 1) -> Line:
@@ -77,7 +80,7 @@ def test_names_that_are_not_ours() -> None:
 def test_a_collision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows never share a name, whatever the digest does."""
     monkeypatch.setattr(module, "custom_id_of", lambda *_: "h-0")
-    made = list(maker().lines([Record("a b", "x", line=1), Record("c d", "x", line=2)]))
+    made = list(maker().lines([Record("a b", "x", line=1), Record("c d", "x", line=2)], BAD_ROW))
     assert isinstance(made[0], Line)
     assert str(made[1]).startswith("data.jsonl:2: index 'c d' would have the custom_id 'h-0'")
 
@@ -163,7 +166,7 @@ def test_anthropic_with_the_switch_and_limits() -> None:
 def test_what_anthropic_would_refuse_hours_later(record: Record, says: str) -> None:
     """A bad row with its line, at once."""
     record.line = 7
-    (bad,) = maker(ANTHROPIC).lines([record])
+    (bad,) = maker(ANTHROPIC).lines([record], BAD_ROW)
     assert isinstance(bad, BadRow)
     assert bad.line == 7
     assert says in bad.reason
@@ -177,7 +180,7 @@ def test_a_request_that_is_too_large_is_a_bad_row() -> None:
         Record("2", "x" * 10**6, line=2),
         BadRow("f", 3, "no"),
     ]
-    first, second, third = maker(small).lines(rows)
+    first, second, third = maker(small).lines(rows, BAD_ROW)
     assert isinstance(first, Line)
     assert re.match(r"data\.jsonl:2: its request has 1,000,\d+ bytes; dashscope-test", str(second))
     assert third is rows[2]
@@ -491,7 +494,8 @@ def test_any_file_can_be_checked(scratch: Path, lines: list[bytes]) -> None:
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
 def test_what_is_made_passes_the_check(tmp_path: Path, profile: Profile) -> None:
     """For each provider: our own files have no problem."""
-    lines = maker(profile).lines(Record(index, "Do.", "it") for index in ("1", "a b", "\u6625"))
+    records = [Record(index, "Do.", "it") for index in ("1", "a b", "\u6625")]
+    lines = maker(profile).lines(records, BAD_ROW)
     written = write_requests(lines, tmp_path / "r.jsonl", Splitter(profile), "d")
     found, problems = look(written.files[0], profile)
     assert problems == []

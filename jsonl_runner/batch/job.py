@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from ..calllog import CallLog, SeenInput
+from ..calllog import CallLog
 from ..errors import RunStoppedError
 from ..ledger import Ledger
 from ..prompts import Composer
+from ..recipes import unseen
 from ..secret import without_login
 from ..summary import RunSummary
 from .base import ProviderError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..config import Config
+    from ..dataset import Data
     from .base import BatchProvider
     from .collect import CostOf
     from .desk import Time
@@ -145,7 +147,7 @@ class Batches:
     # -- planning --------------------------------------------------------------------------------
 
     def plan(
-        self, data: Path, wishes: Wishes, check: Callable[[Planned], None] | None = None
+        self, data: Data, wishes: Wishes, check: Callable[[Planned], None] | None = None
     ) -> Planned:
         """Make parts of the rows that have no output, and are in no part; see `plan_rows`."""
         taken = [self.manifest.waiting_rows()]
@@ -338,7 +340,7 @@ class Batches:
     def _collecting(self) -> Collector:
         if self._collector is None:
             # Nothing is said of an input: the rows may be of another one than the last run's.
-            calllog = CallLog(self._output, SeenInput(0, "", is_clean=False))
+            calllog = CallLog(self._output, unseen(self._output))
             self._stack.callback(calllog.close)
             self._collector = Collector(
                 self.desk, self._ledger, calllog, self.summary, self._reviews, self._cost_of
@@ -362,7 +364,7 @@ class Batches:
     # -- from the outside ------------------------------------------------------------------------
 
     def run(
-        self, data: Path, wishes: Wishes, check: Callable[[Planned], None] | None = None
+        self, data: Data, wishes: Wishes, check: Callable[[Planned], None] | None = None
     ) -> None:
         """Do every row: plan, send, wait, collect, and again with what failed in a passing way.
 

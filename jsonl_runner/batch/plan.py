@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from ..errors import LedgerError
-from ..records import BadRow, fingerprint
+from ..records import fingerprint
 from ..survey import bad_rows_error
 from .fileless import UnevenSplitter
 from .manifest import parts_folder
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..prompts import Composer
-    from ..records import Record
+    from ..records import BadRow, Record
+    from ..sources.stream import BadRowOf
     from ..survey import BadRowsPolicy
     from .desk import Desk
     from .requests import Line
@@ -132,15 +133,15 @@ class Planner:
         desk: the manifest and the provider.
         ledger: whose rows they are.
         composer: knows the model and the parameters.
-        name: what messages call the source of the rows.
+        bad_row: makes a BadRow of a line of the source, and the reason.
         wishes: see there.
     """
 
     def __init__(
-        self, desk: Desk, ledger: Path, composer: Composer, name: str, wishes: Wishes
+        self, desk: Desk, ledger: Path, composer: Composer, bad_row: BadRowOf, wishes: Wishes
     ) -> None:
         self._desk = desk
-        self._name = name
+        self._bad_row = bad_row
         self._folder = parts_folder(ledger)
         self._wishes = wishes
         self._profile = desk.provider.profile
@@ -148,9 +149,7 @@ class Planner:
         self._run = desk.manifest.run
         # Where nothing else says whose a batch is, each of its requests does.
         prefix = "" if desk.provider.uses_files else f"{self._run}-{self._first:04}_"
-        self._maker = RequestMaker(
-            self._profile, composer, name, prefix=prefix, sampling=wishes.sampling
-        )
+        self._maker = RequestMaker(self._profile, composer, prefix=prefix, sampling=wishes.sampling)
 
     def plan(self, records: Iterable[Record]) -> Planned:
         """Make parts of Records.
@@ -195,7 +194,7 @@ class Planner:
                     line = self._maker.line(record)
                     place = splitter.place(line)
                 except ValueError as error:
-                    bad.append(BadRow(self._name, record.line, str(error)))
+                    bad.append(self._bad_row(record.line, str(error)))
                     continue
                 if place.number not in growing:
                     for full in [p for p in splitter.parts if p.is_full and p.number in growing]:

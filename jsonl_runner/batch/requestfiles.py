@@ -14,12 +14,14 @@ from typing import IO, TYPE_CHECKING
 from .. import jsontext
 from ..errors import ConfigError, LedgerError
 from ..records import BadRow
+from ..sources.stream import bad_rows_of
 from ..survey import bad_rows_error
 from .requests import index_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ..sources.stream import BadRowOf
     from ..survey import BadRowsPolicy
     from .requests import Line, Part, Splitter
 
@@ -52,6 +54,7 @@ def write_requests(
     splitter: Splitter,
     name: str,
     *,
+    bad_row: BadRowOf | None = None,
     may_split: bool = True,
     bad_rows: BadRowsPolicy = "fail",
 ) -> Written:
@@ -65,6 +68,7 @@ def write_requests(
         target: the file.
         splitter: a new one.
         name: what messages call the source of the rows.
+        bad_row: makes a BadRow of a line of it, and the reason; None: there is one file.
         may_split: whether more than one file may be written.
         bad_rows: whether rows that cannot be a request are left out.
 
@@ -75,6 +79,7 @@ def write_requests(
     """
     if target.is_dir():
         raise LedgerError(f"{target}: this is a directory; give a file name")
+    bad_row = bad_row or bad_rows_of(None, name)
     written = Written(parts=splitter.parts)
     with _folder_beside(target) as folder:
         with contextlib.closing(_Files(folder, target)) as files:
@@ -85,7 +90,7 @@ def write_requests(
                 try:
                     part = splitter.place(line)
                 except ValueError as error:
-                    written.bad.append(BadRow(name, line.row, str(error)))
+                    written.bad.append(bad_row(line.row, str(error)))
                     continue
                 if part.number > 1 and not may_split:
                     raise ConfigError(

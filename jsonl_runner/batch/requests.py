@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..prompts import Composer, Request
     from ..records import Record
+    from ..sources.stream import BadRowOf
     from .profiles import Profile
 
 #: Characters of a `custom_id`: Anthropic's limit, and the smallest that is known.
@@ -107,7 +108,6 @@ class RequestMaker:
     Args:
         profile: the provider's.
         composer: knows the model and the parameters of the run.
-        name: what messages call the source of the Records.
         prefix: put before each `custom_id`.
         url: what the requests are for; None: the provider's first endpoint.
         sampling: whether Anthropic is sent temperature, top_p and top_k, which its API of today
@@ -119,7 +119,6 @@ class RequestMaker:
         self,
         profile: Profile,
         composer: Composer,
-        name: str,
         *,
         prefix: str = "",
         url: str | None = None,
@@ -128,7 +127,6 @@ class RequestMaker:
     ) -> None:
         self._profile = profile
         self._composer = composer
-        self._name = name
         self._prefix = prefix
         self._sampling = sampling
         self._estimate = estimate
@@ -139,8 +137,13 @@ class RequestMaker:
         #: What was put right or left out, for the user; each once.
         self.notes: list[str] = []
 
-    def lines(self, rows: Iterable[Record | BadRow]) -> Iterator[Line | BadRow]:
-        """Yield each row as its request; as a BadRow what cannot be one. Nothing is read ahead."""
+    def lines(self, rows: Iterable[Record | BadRow], bad_row: BadRowOf) -> Iterator[Line | BadRow]:
+        """Yield each row as its request; as a BadRow what cannot be one. Nothing is read ahead.
+
+        Args:
+            rows: of an input.
+            bad_row: makes a BadRow of a line of it, and the reason.
+        """
         for row in rows:
             if isinstance(row, BadRow):
                 yield row
@@ -148,7 +151,7 @@ class RequestMaker:
             try:
                 yield self.line(row)
             except ValueError as error:
-                yield BadRow(self._name, row.line, str(error))
+                yield bad_row(row.line, str(error))
 
     def line(self, record: Record) -> Line:
         """Return the request for a Record.

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..calllog import fingerprints
+from ..dataset import dataset_of
 from ..errors import InputError
 from ..locking import lock_path
 from ..reader import GroupReader, open_input
+from ..recipes import check_indices, remember
+from ..sources.stream import bad_rows_of
 from ..survey import Survey, survey
 from .manifest import manifest_path
 from .plan import Planned, Planner, withdraw
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ..dataset import Data, Dataset
     from ..indexes import IndexSet
     from ..prompts import Composer
     from ..records import Record
@@ -37,7 +41,7 @@ class Rows:
             is looked for.
     """
 
-    data: Path
+    data: Data
     output: Path
     done: IndexSet
     taken: tuple[IndexSet, ...] = ()
@@ -64,8 +68,9 @@ def plan_rows(
         InputError: the input, or some of its rows, cannot be used.
         LedgerError: the parts cannot be written.
     """
-    data = rows.data
+    data = dataset_of(rows.data)
     _check_apart(data, rows.output)
+    check_indices(data, rows.output)
     with open_input(data) as stream:
         if not stream.seekable():
             raise InputError(f"{data}: a batch is read twice, so it cannot come from a pipe")
@@ -77,12 +82,14 @@ def plan_rows(
         reader = GroupReader(stream, str(data))
         if found.start is not None:
             reader.start_at(found.start, found.lines_before)
-        planner = Planner(desk, rows.output, composer, str(data), wishes)
+        planner = Planner(desk, rows.output, composer, bad_rows_of(stream, str(data)), wishes)
         left = iter(()) if found.start is None else _left(reader, rows)
         planned = planner.plan(left if rows.earlier is None else rows.earlier(left))
     try:
         if check is not None:
             check(planned)
+        if planned.parts and not wishes.dry:
+            remember(data, rows.output)
     except BaseException:
         withdraw(desk, planned.parts)
         raise
@@ -99,13 +106,12 @@ def _left(reader: GroupReader, rows: Rows) -> Iterator[Record]:
             yield group.record(which)
 
 
-def _check_apart(data: Path, output: Path) -> None:
+def _check_apart(data: Dataset, output: Path) -> None:
     """Check that the input is none of the files that are written.
 
     Raises:
         InputError: it is.
     """
-    if data.exists():
-        for own in (output, lock_path(output), manifest_path(output)):
-            if own.exists() and own.samefile(data):
-                raise InputError(f"{own}: input and output are the same file; name another output")
+    own = data.clash((output, lock_path(output), manifest_path(output)))
+    if own is not None:
+        raise InputError(f"{own}: input and output are the same file; name another output")

@@ -24,6 +24,7 @@ from .batching import (
     wishes_of,
 )
 from .calling import answer_options, simulate_option
+from .inputs import data_argument, dataset_options
 from .options import PATH, Suggesting, console_options, json_option, print_json, say
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..batch.manifest import Manifest
     from ..batch.view import View
+    from ..dataset import Dataset
 
 #: Seconds between two looks of --watch.
 _WATCH_S = 15.0
@@ -55,13 +57,14 @@ def batch() -> None:
 
 
 @batch.command(short_help="Send, wait, collect, until every row is done.")
-@click.argument("data", type=PATH)
+@data_argument
 @click.argument("output", type=PATH)
+@functools.partial(dataset_options, last="OUTPUT")
 @notify_option
 @simulate_option
 @sending_options
 @functools.partial(provider_options, several_models=True)
-def run(data: Path, output: Path, **options: Any) -> int:
+def run(data: Dataset, output: Path, **options: Any) -> int:
     """Send every row of DATA that has no output in OUTPUT, wait, and collect the results.
 
     What failed in a way that may pass (expired, cancelled, server errors) is sent again as long as
@@ -71,20 +74,21 @@ def run(data: Path, output: Path, **options: Any) -> int:
     Example:
       jsonl-runner batch run data/samples/data.jsonl output.jsonl --simulate
     """
-    data = rows_of(data, output, options)
+    rows = rows_of(data, output, options)
     with _reported(options), opened(output, options) as (config, batches):
-        batches.run(data, wishes_of(options), bounded(config, options, batches))
+        batches.run(rows, wishes_of(options), bounded(config, options, batches))
         summary = batches.end()
     return _end(summary, options)
 
 
 @batch.command(short_help="Send rows and leave.")
-@click.argument("data", type=PATH)
+@data_argument
 @click.argument("output", type=PATH)
+@functools.partial(dataset_options, last="OUTPUT")
 @click.option("--dry-run", is_flag=True, help="Tell what would be sent, and send nothing.")
 @sending_options
 @functools.partial(provider_options, several_models=True)
-def submit(data: Path, output: Path, dry_run: bool, **options: Any) -> int:
+def submit(data: Dataset, output: Path, dry_run: bool, **options: Any) -> int:
     """Send every row of DATA that has no output in OUTPUT and is in no batch.
 
     Later, `batch fetch` collects the results.
@@ -96,10 +100,10 @@ def submit(data: Path, output: Path, dry_run: bool, **options: Any) -> int:
     from ..batch.job import UNSENT  # noqa: PLC0415  # --help need not wait for it
 
     options["simulate"] = False
-    data = rows_of(data, output, options)
+    rows = rows_of(data, output, options)
     with _reported(options), opened(output, options) as (config, batches):
         planned = batches.plan(
-            data, wishes_of(options, dry=dry_run), bounded(config, options, batches)
+            rows, wishes_of(options, dry=dry_run), bounded(config, options, batches)
         )
         if not dry_run:
             batches.submit()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..batch.parts import Part
     from ..batch.plan import Planned, Wishes
     from ..config import Config
+    from ..dataset import Dataset
     from ..pricing import Prices
     from ..summary import RunSummary
 
@@ -160,7 +161,7 @@ def ready(options: dict[str, Any], ledger: Path | None = None) -> Iterator[tuple
             yield config, provider, Time(clock, stop, pace)
 
 
-def rows_of(data: Path, output: Path, options: dict[str, Any]) -> Path:
+def rows_of(data: Dataset, output: Path, options: dict[str, Any]) -> Dataset | Path:
     """Return the file with the rows: the input, or one with its rows for each of several models."""
     models = options.pop("models")
     options["model"] = models[0] if models else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import click
 
 from ..secret import shorten
 from ..terminal import harmless
+from .inputs import data_argument, dataset_options
 from .options import PATH, console_options, json_option, print_json, say
 from .watch import watch
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ..dataset import Dataset
     from ..quality import Quality
     from ..status import Status
 
@@ -24,14 +27,15 @@ _SHOWN, _OFTEN = 60, 0.05
 
 
 @click.command(short_help="Where a dataset stands.")
-@click.argument("data", type=PATH)
+@data_argument
 @click.argument("output", type=PATH)
+@functools.partial(dataset_options, last="OUTPUT")
 @click.option(
     "--watch", "watched", is_flag=True, help="Show the run that writes OUTPUT until it ends."
 )
 @json_option
 @console_options
-def status(data: Path, output: Path, watched: bool, as_json: bool) -> int:
+def status(data: Dataset, output: Path, watched: bool, as_json: bool) -> int:
     """Tell how many rows of DATA are done in OUTPUT, failed (by reason) and left.
 
     With --watch, the run in another terminal is shown as `run --live` shows it; with --json too,
@@ -99,10 +103,11 @@ def _quality_lines(found: Quality) -> Iterator[str]:
 
 
 @click.command(short_help="Name every row that cannot be used.")
-@click.argument("data", type=PATH)
+@data_argument
+@functools.partial(dataset_options, last="DATA")
 @json_option
 @console_options
-def validate(data: Path, as_json: bool) -> int:
+def validate(data: Dataset, as_json: bool) -> int:
     """Read DATA and name every row that cannot be used, with its line and what is wrong.
 
     \b
@@ -116,7 +121,7 @@ def validate(data: Path, as_json: bool) -> int:
     with open_input(data) as stream:
         found = survey(stream, data)
     if as_json:
-        bad = [{"line": row.line, "reason": row.reason} for row in found.bad]
+        bad = [{"file": row.file, "line": row.line, "reason": row.reason} for row in found.bad]
         print_json({"rows": found.rows, "bad_rows": bad})
     else:
         for row in found.bad:
@@ -127,10 +132,17 @@ def validate(data: Path, as_json: bool) -> int:
 
 @click.command(short_help="Rewrite a ledger without what is superseded.")
 @click.argument("output", type=PATH)
-@click.option("--order", type=PATH, metavar="DATA", help="Put the lines into the order of DATA.")
+@click.option(
+    "--order",
+    type=PATH,
+    multiple=True,
+    metavar="DATA",
+    help="Put the lines into the order of DATA. May be repeated, for several files.",
+)
+@functools.partial(dataset_options, name="order")
 @json_option
 @console_options
-def compact(output: Path, order: Path | None, as_json: bool) -> int:
+def compact(output: Path, order: Dataset | None, as_json: bool) -> int:
     """Rewrite OUTPUT with one line an index: its last output, or a null if it has none.
 
     The file is replaced in one step; whatever goes wrong, the old one stays.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
+from glob import has_magic
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .calling import config_of, price_option, response_format_option
+from .inputs import dataset_options
 from .options import (
     PATH,
     bad_rows_option,
@@ -17,9 +22,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..config import Config
+    from ..dataset import Dataset
     from ..estimate import Amount, Estimate, ModelCost
 
 #: Options of calls that nothing here hangs on; `config_of` wants to hear of them.
@@ -27,8 +31,7 @@ _UNUSED = ("threads", "max_retries", "timeout", "temperature")
 
 
 @click.command(short_help="What a dataset will cost, before anything is paid.")
-@click.argument("data", type=PATH)
-@click.argument("output", type=PATH, required=False)
+@click.argument("data", type=PATH, nargs=-1, metavar="DATA... [OUTPUT]")
 @config_options
 @click.option(
     "--output-tokens",
@@ -48,9 +51,10 @@ _UNUSED = ("threads", "max_retries", "timeout", "temperature")
 @click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample of many rows.")
 @bad_rows_option
+@functools.partial(dataset_options, last="DATA")
 @json_option
 @console_options
-def estimate(data: Path, output: Path | None, **options: Any) -> int:
+def estimate(data: Dataset, **options: Any) -> int:
     """Tell what the rows of DATA will cost that have no output in OUTPUT yet: nothing is sent.
 
     Tokens of prompts are counted (above 50,000 rows: of a sample); those of answers are told,
@@ -63,6 +67,7 @@ def estimate(data: Path, output: Path | None, **options: Any) -> int:
     """
     from ..estimate import estimate as estimate_of  # noqa: PLC0415  # --help need not wait for it
 
+    data, output = _apart(data)
     with config_of({**dict.fromkeys(_UNUSED), "simulate": False, **options}) as config:
         found = estimate_of(
             config,
@@ -85,7 +90,17 @@ def estimate(data: Path, output: Path | None, **options: Any) -> int:
     return 0
 
 
-def _rows(found: Estimate, data: Path) -> list[str]:
+def _apart(given: Dataset) -> tuple[Dataset, Path | None]:
+    """Return the input and the ledger: the last file is one, if it can be, and is not alone."""
+    from ..strangers import may_be_ledger  # noqa: PLC0415
+
+    *files, last = map(Path, given.given)
+    if not files or last.is_dir() or has_magic(str(last)) or not may_be_ledger(last):
+        return given, None
+    return replace(given, files=tuple(files)), last
+
+
+def _rows(found: Estimate, data: Dataset) -> list[str]:
     done = f", {found.rows - found.to_do:,} have an output" if found.rows > found.to_do else ""
     bad = f", {found.bad_rows:,} more cannot be used" if found.bad_rows else ""
     plural = "row" if found.to_do == 1 else "rows"

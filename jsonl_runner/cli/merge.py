@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from ..exports.forms import FORMATS
+from .inputs import data_argument, dataset_options
 from .options import PATH, bad_rows_option, console_options, json_option, print_json, say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..dataset import Dataset
     from ..merge import MergeSummary
     from ..survey import BadRowsPolicy
 
 
 @click.command(short_help="Join input and outputs into training data.")
-@click.argument("data", type=PATH)
+@data_argument
 @click.argument("output", type=PATH)
 @click.argument("merged", type=PATH)
 @click.option(
@@ -42,11 +45,12 @@ if TYPE_CHECKING:
 )
 @click.option("--dedupe", is_flag=True, help="Of the same prompt and output, keep the first alone.")
 @click.option("--keep-null", is_flag=True, help="Keep rows without an output, with null.")
+@functools.partial(dataset_options, last="MERGED")
 @bad_rows_option
 @json_option
 @console_options
 def merge(  # noqa: PLR0917  # one for each option
-    data: Path,
+    data: Dataset,
     output: Path,
     merged: Path,
     format_: str | None,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from .inputs import dataset_options
 from .options import PATH, console_options, json_option, print_json, say
+
+if TYPE_CHECKING:
+    from ..dataset import Dataset
 
 #: What the page is called unless told otherwise.
 _PAGE = Path("report.html")
@@ -14,7 +19,13 @@ _PAGE = Path("report.html")
 
 @click.command(short_help="A page on what came of a run.")
 @click.argument("output", type=PATH)
-@click.option("--data", type=PATH, help="The input: shows it beside the outputs, and what is left.")
+@click.option(
+    "--data",
+    type=PATH,
+    multiple=True,
+    help="The input: shows it beside the outputs, and what is left. May be repeated.",
+)
+@dataset_options
 @click.option(
     "-o",
     "--page",
@@ -33,7 +44,9 @@ _PAGE = Path("report.html")
 )
 @json_option
 @console_options
-def report(output: Path, data: Path | None, target: Path | None, sample: int, as_json: bool) -> int:
+def report(
+    output: Path, data: Dataset | None, target: Path | None, sample: int, as_json: bool
+) -> int:
     """Write a page on OUTPUT and its call log: one HTML file that needs nothing else.
 
     Outcomes, throughput, latency, tokens and cost by model, failures by reason, keys, and a sample
@@ -51,7 +64,9 @@ def report(output: Path, data: Path | None, target: Path | None, sample: int, as
     if target is None and not as_json:
         target = _PAGE
     if target is not None:
-        for source in (output, path_for(output), *([data] if data is not None else [])):
+        if data is not None and data.clash([target]):
+            raise InputError(f"{target}: the page would overwrite {data}; name another")
+        for source in (output, path_for(output)):
             if target.exists() and source.exists() and target.samefile(source):
                 raise InputError(f"{target}: the page would overwrite {source}; name another")
     found = gather(output, data, sample=sample)

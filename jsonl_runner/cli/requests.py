@@ -11,6 +11,7 @@ import click
 from ..errors import EXIT_USAGE
 from ..terminal import harmless
 from .calling import params_of
+from .inputs import data_argument, dataset_options
 from .options import (
     PATH,
     bad_rows_option,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from ..batch.checking import Problem
     from ..batch.profiles import Profile
     from ..batch.requestfiles import Written
+    from ..dataset import Dataset
     from ..records import BadRow, Record
+    from ..sources.stream import BadRowOf
     from ..survey import BadRowsPolicy
 
 #: Problems that `--json` lists one by one; all are counted.
@@ -36,7 +39,7 @@ _LISTED = 1000
 
 
 @click.command(short_help="Write or check the request files of a batch.")
-@click.argument("data", type=PATH, required=False)
+@data_argument
 @click.option("-o", "--output", type=PATH, help="File to write.")
 @click.option("--check", "checked", type=PATH, metavar="FILE", help="Check FILE, write nothing.")
 @click.option("--grid", type=PATH, metavar="FILE", help="Rows of an experiment, instead of DATA.")
@@ -72,10 +75,11 @@ _LISTED = 1000
 @click.option(
     "--config", "config_path", type=PATH, help="As for run.  [default: config.json if it is here]"
 )
+@dataset_options
 @bad_rows_option
 @json_option
 @console_options
-def requests(data: Path | None, output: Path | None, **options: Any) -> int:
+def requests(data: Dataset | None, output: Path | None, **options: Any) -> int:
     """Write the rows of DATA as the requests of a batch: OUTPUT, or OUTPUT.0001.jsonl and so on.
 
     Nothing is sent. --check names what a provider would refuse in a file made elsewhere. --grid
@@ -100,10 +104,11 @@ def requests(data: Path | None, output: Path | None, **options: Any) -> int:
     return _write(data, output, options)
 
 
-def _refuse_overwriting(source: Path, output: Path) -> None:
-    from ..errors import InputError  # noqa: PLC0415  # --help need not wait for it
+def _refuse_overwriting(source: Dataset | Path, output: Path) -> None:
+    from ..dataset import dataset_of  # noqa: PLC0415  # --help need not wait for it
+    from ..errors import InputError  # noqa: PLC0415
 
-    if output.exists() and source.exists() and output.samefile(source):
+    if dataset_of(source).clash([output]):
         raise InputError(f"{output}: this would overwrite {source}; name another output")
 
 
@@ -117,7 +122,7 @@ def _profile_of(options: dict[str, Any], api_base: str) -> Profile:
     return profile
 
 
-def _write(data: Path | None, output: Path, options: dict[str, Any]) -> int:
+def _write(data: Dataset | None, output: Path, options: dict[str, Any]) -> int:
     from ..batch.requestfiles import write_requests  # noqa: PLC0415
     from ..batch.requests import RequestMaker, Splitter  # noqa: PLC0415
     from ..prompts import Composer  # noqa: PLC0415
@@ -131,7 +136,6 @@ def _write(data: Path | None, output: Path, options: dict[str, Any]) -> int:
     maker = RequestMaker(
         profile,
         Composer(config.model, config.params),
-        name,
         url=options["url"],
         sampling=options["sampling"],
     )
@@ -139,26 +143,29 @@ def _write(data: Path | None, output: Path, options: dict[str, Any]) -> int:
         profile, max_requests=options["max_requests"], max_tokens=options["max_tokens"]
     )
     policy: BadRowsPolicy = "skip" if options["bad_rows"] == "skip" else "fail"
-    with _records(data, options["grid"]) as records:
+    with _records(data, options["grid"]) as (records, bad_row):
         written = write_requests(
-            maker.lines(records), output, splitter, name, may_split=options["split"],
-            bad_rows=policy,
+            maker.lines(records, bad_row), output, splitter, name, may_split=options["split"],
+            bad_row=bad_row, bad_rows=policy,
         )  # fmt: skip
     _tell(written, maker.notes, profile, as_json=options["as_json"])
     return 0
 
 
 @contextlib.contextmanager
-def _records(data: Path | None, grid: Path | None) -> Iterator[Iterable[Record | BadRow]]:
+def _records(
+    data: Dataset | None, grid: Path | None
+) -> Iterator[tuple[Iterable[Record | BadRow], BadRowOf]]:
     from ..grid import load  # noqa: PLC0415
     from ..reader import RowReader, open_input  # noqa: PLC0415
+    from ..sources.stream import bad_rows_of  # noqa: PLC0415
 
     if grid is not None:
-        yield load(grid).records()
+        yield load(grid).records(), bad_rows_of(None, str(grid))
         return
     assert data is not None  # noqa: S101  # for the types: there is one of the two
     with open_input(data) as stream:
-        yield RowReader(stream, str(data)).records()
+        yield RowReader(stream, str(data)).records(), bad_rows_of(stream, str(data))
 
 
 def _tell(written: Written, notes: list[str], profile: Profile, *, as_json: bool) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import EXIT_BUDGET, EXIT_STOPPED, EXIT_USAGE, ConfigError, JsonlRunnerError
 from .calling import budget_options, call_options, config_of, engine_options, simulate_option
+from .inputs import data_argument, dataset_options
 from .options import (
     PATH,
     bad_rows_option,
@@ -24,12 +27,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..choice import Choice
-    from ..runner import Job
+    from ..dataset import Dataset
     from ..summary import RunSummary
 
 
 @click.command(short_help="Do every row that has no output yet.")
-@click.argument("data", type=PATH)
+@data_argument
 @click.argument("output", type=PATH)
 @config_options
 @call_options
@@ -62,15 +65,17 @@ if TYPE_CHECKING:
 @click.option(
     "--include-batched", is_flag=True, help="Call rows that lie in a batch, and pay for them twice."
 )
+@functools.partial(dataset_options, last="OUTPUT")
 @watch_options
 @simulate_option
 @json_option
 @console_options
 @click.pass_context
-def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
+def run(ctx: click.Context, /, data: Dataset, output: Path, **options: Any) -> int:
     """Do every row of DATA that has no output in OUTPUT yet.
 
-    DATA is a JSONL file (- for standard input) with index, instruction and input in each row.
+    DATA is JSONL, JSON, CSV, TSV or Parquet, plain, .gz or .zst: files, patterns, a folder with a
+    dataset, or - for standard input. Each row has index, instruction and input.
     OUTPUT gets {"<index>": "text"} or {"<index>": null} a line. Stop it whenever you like: the same
     command goes on where it stopped, and tries the nulls again.
 
@@ -85,7 +90,7 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
     as_json = options["as_json"]
     with config_of(options, ledger=output, output=output) as config:
         job = runner.Job(
-            None if str(data) == "-" else data,
+            data,
             output,
             bad_rows=options["bad_rows"],
             fsync=options["fsync"],
@@ -99,31 +104,31 @@ def run(ctx: click.Context, /, data: Path, output: Path, **options: Any) -> int:
             summary = runner.run(config, job)
         except JsonlRunnerError as error:
             if error.summary is not None:
-                _report(error.summary, job, as_json=as_json, command=ctx.command_path)
+                _report(error.summary, data, output, as_json=as_json, command=ctx.command_path)
             raise
-    _report(summary, job, as_json=as_json, command=ctx.command_path)
+    _report(summary, data, output, as_json=as_json, command=ctx.command_path)
     return summary.exit_code
 
 
-def _choice(data: Path, options: dict[str, Any]) -> Choice:
+def _choice(data: Dataset, options: dict[str, Any]) -> Choice:
     """Return which rows are wished for; say what chance goes by."""
     from ..choice import Choice  # noqa: PLC0415
 
     if options["sample"] is not None:
-        if str(data) == "-" or data.is_fifo():
+        if data.is_pipe:
             raise ConfigError("--sample needs a file: a pipe can be read once only (try --limit)")
         say(f"sample: {options['sample']:,} rows without an output, --seed {options['seed']}")
     return Choice(options["limit"], options["sample"], options["seed"])
 
 
-def _dry_run(data: Path, output: Path, options: dict[str, Any]) -> int:
+def _dry_run(data: Dataset, output: Path, options: dict[str, Any]) -> int:
     """Show the first requests; nothing is sent, and no file is touched."""
     from ..batch.manifest import waiting_rows  # noqa: PLC0415  # --help need not wait for it
     from ..indexes import IndexSet  # noqa: PLC0415
     from ..preview import SHOWN, preview  # noqa: PLC0415
     from ..runner import Job, check_paths  # noqa: PLC0415
 
-    if str(data) == "-":
+    if data.is_stdin:
         raise ConfigError("--dry-run needs a file: what it reads of a pipe would be gone")
     check_paths(Job(data, output))
     with config_of({**options, "simulate": False}) as config:
@@ -142,20 +147,22 @@ def _dry_run(data: Path, output: Path, options: dict[str, Any]) -> int:
     return 0
 
 
-def _report(summary: RunSummary, job: Job, *, as_json: bool, command: str) -> None:
+def _report(
+    summary: RunSummary, data: Dataset, output: Path, *, as_json: bool, command: str
+) -> None:
     if as_json:
         print_json(summary.to_dict())
         return
     for line in summary.lines():
         say(line)
-    for line in _next_steps(summary, job, command):
+    for line in _next_steps(summary, data, output, command):
         say(line)
 
 
-def _next_steps(summary: RunSummary, job: Job, command: str) -> list[str]:
+def _next_steps(summary: RunSummary, data: Dataset, output: Path, command: str) -> list[str]:
     if summary.stop_code in {EXIT_USAGE, EXIT_STOPPED, EXIT_BUDGET}:
         return []  # the error that follows says what to do first
-    if job.data is None:
+    if data.is_stdin:
         return []
     if summary.left_out and summary.stopped is None:
         return ["next: the same command without --limit and --sample does the other rows"]
@@ -163,5 +170,6 @@ def _next_steps(summary: RunSummary, job: Job, command: str) -> list[str]:
         return ["next: run the same command again, it goes on where it stopped"]
     if summary.failed:
         return [f"next: the same command tries the {summary.failed:,} nulls again"]
-    merged = job.output.with_name("merged.json")
-    return [f"next: {command.replace(' run', ' merge')} {job.data} {job.output} {merged}"]
+    merged = output.with_name("merged.json")
+    files = " ".join(map(shlex.quote, (*data.given, str(output), str(merged))))
+    return [f"next: {command.replace(' run', ' merge')} {files}"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ..dataset import Data
     from ..lookout import Sight
     from ..watching import Views
 
@@ -55,7 +56,7 @@ def views_of(options: dict[str, Any]) -> Views:
     )
 
 
-def watch(data: Path, output: Path, *, as_json: bool) -> int:
+def watch(data: Data, output: Path, *, as_json: bool) -> int:
     """Show the run that writes OUTPUT until it ends; return the exit code.
 
     Args:

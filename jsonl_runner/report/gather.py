@@ -19,6 +19,7 @@ from ..lines import LineReader, read_blocks
 from ..outputs import Outputs
 from ..prompts import messages_of, readable
 from ..reader import GroupReader, open_input
+from ..recipes import dataset_for
 from ..secret import shorten
 from .calls import MAX_NAME, Calls, amount, name_of, tokens_of, whole
 from .numbers import Example, Report, Row, Rows, Text
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ..dataset import Data, Dataset
     from ..indexes import Place
     from ..ledger import Damage
     from ..lines import Lines
@@ -43,7 +45,7 @@ _STATUSES = ("ok", "failed")
 _FAILED = b'"failed"'
 
 
-def gather(ledger: Path, data: Path | None = None, *, sample: int = SAMPLE) -> Report:
+def gather(ledger: Path, data: Data | None = None, *, sample: int = SAMPLE) -> Report:
     """Return what can be said of a ledger.
 
     Args:
@@ -63,7 +65,7 @@ def gather(ledger: Path, data: Path | None = None, *, sample: int = SAMPLE) -> R
     if data is None:
         files.look_at_outputs()
     else:
-        files.read_data(data)
+        files.read_data(dataset_for(data, ledger))
     return files.report()
 
 
@@ -184,7 +186,7 @@ class _Files:
         """Look at the quality of the outputs, where there is no input to compare them with."""
         self._outputs.look_at_all()
 
-    def read_data(self, data: Path) -> None:
+    def read_data(self, data: Dataset) -> None:
         """Compare with the input, and take the sample's rows from it."""
         self._data = data.name
         rows, total, bad, without = self._rows, 0, 0, 0

@@ -46,7 +46,12 @@ def paths_of(given: str) -> list[Path]:
     found = [path for path in map(Path, _fitting(given)) if not path.is_dir()]
     if not found:
         raise InputError(f"{given}: no file fits this pattern; check it")
-    return sorted(found, key=_natural)
+    return sorted_by_name(found)
+
+
+def sorted_by_name(paths: list[Path]) -> list[Path]:
+    """Return paths in the order of their names, numbers in them counted as numbers."""
+    return sorted(paths, key=_natural)
 
 
 def _fitting(pattern: str) -> list[str]:

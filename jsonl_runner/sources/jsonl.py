@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MARK = b"\xef\xbb\xbf"
 
 
-def rows(chunks: Iterator[bytes]) -> Iterator[tuple[int, Row]]:
+def rows_of_lines(chunks: Iterator[bytes]) -> Iterator[tuple[int, Row]]:
     """Yield the number of each line that is not blank, and its row."""
     for number, line in enumerate(lines_of(chunks), 1):
         if line is None:

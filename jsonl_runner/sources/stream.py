@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..records import BadRow, reason_line
 from .indexing import with_index
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from .indexing import Indexer
     from .parts import Part, Row
+
+#: Makes a BadRow of a line's number in a stream, and the reason.
+BadRowOf: TypeAlias = "Callable[[int, str], BadRow]"
 
 #: Bytes that are made at once, where nobody waits for single rows.
 _BLOCK = 64 * 1024
@@ -185,7 +188,7 @@ class RowStream(io.BufferedReader):
         return self._rows.where(line)
 
 
-def bad_rows_of(stream: object, name: str) -> Callable[[int, str], BadRow]:
+def bad_rows_of(stream: object, name: str) -> BadRowOf:
     """Return what makes a BadRow of a line of a stream, and the reason.
 
     Args:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ..errors import InputError
-from .chunks import PACKED, chunks_of, unpacked, with_head
-from .jsonl import lines_as_they_are, rows
+from .chunks import PACKED, chunks_of, packing_of, unpacked
+from .csvrows import csv_rows
+from .jsondocument import holds_lines, items
+from .jsonl import lines_as_they_are, rows_of_lines
 
 if TYPE_CHECKING:
     import io
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
 
     from .parts import Row
 
-#: Bytes by which a JSON document is told from lines of JSON.
-HEAD = 64 * 1024
+#: Bytes by which a JSON document is told from lines of JSON, at the most.
+_HEAD = 1024 * 1024
 
 
 class TextPart:
@@ -39,7 +42,18 @@ class TextPart:
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the number of each row, and the row."""
         with self._chunks() as chunks:
-            yield from rows(chunks)
+            if self._kind in ("csv", "tsv"):
+                yield from csv_rows(chunks, self.name, is_tsv=self._kind == "tsv")
+                return
+            if self._kind == "json":
+                is_lines, data = _told(chunks)
+                if not is_lines:
+                    self.unit = "item"
+                    yield from items(data, self.name)
+                else:
+                    yield from rows_of_lines(data)
+                return
+            yield from rows_of_lines(chunks)
 
     def raw(self) -> Iterator[bytes] | None:
         """Return the lines as they are, in pieces, where they are JSONL already; else None."""
@@ -75,7 +89,21 @@ def opened(path: Path, name: str) -> io.BufferedReader:
         raise InputError(f"{name}: cannot be read ({error.strerror})") from None
 
 
-def head_of(path: Path, name: str) -> bytes:
-    """Return the first bytes of a file, unpacked."""
+def is_json_lines(path: Path, name: str) -> bool:
+    """Return whether a file that is called JSON holds a JSON object a line, unpacked already.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     with opened(path, name) as stream:
-        return with_head(unpacked(chunks_of(stream), name), HEAD)[0][:HEAD]
+        return not packing_of(stream.peek(4)[:4]) and _told(chunks_of(stream))[0]
+
+
+def _told(chunks: Iterator[bytes]) -> tuple[bool, Iterator[bytes]]:
+    """Return whether they are lines of JSON and no JSON document, and all of the data."""
+    head, is_all = b"", False
+    while (found := holds_lines(head, is_all=is_all)) is None:
+        chunk = next(chunks, b"")
+        head += chunk
+        is_all = not chunk or len(head) > _HEAD
+    return found, itertools.chain([head] if head else [], chunks)

@@ -1,0 +1,121 @@
+"""Parquet and Arrow files, by pyarrow, which is imported when one is read."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .chunks import needed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from .parts import Row
+
+#: Rows that are decoded at once.
+_BATCH = 1024
+#: Bytes of a column that are read at once.
+_BUFFER = 1024 * 1024
+#: The kinds of files that are tables.
+TABLES = ("parquet", "arrow")
+#: What a Parquet file begins with.
+PARQUET = b"PAR1"
+#: What an Arrow file begins with that has a table of contents; others are streams.
+_ARROW_FILE = b"ARROW1"
+
+
+class TablePart:
+    """Parquet or Arrow files with the rows of one table; a `parts.Part`.
+
+    Args:
+        paths: the files, in order; rows are numbered from the first to the last.
+        kind: `parquet` or `arrow`.
+        name: what messages call them.
+    """
+
+    unit = "row"
+
+    def __init__(self, paths: Sequence[Path], kind: str, name: str) -> None:
+        self._paths = paths
+        self._kind = kind
+        self.name = name
+        self.file = paths[0].name
+        self._arrow = needed("pyarrow", name, f"{kind.capitalize()} files")
+
+    def raw(self) -> None:
+        """Return None: the rows are no JSONL yet."""
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Yield the number of each row, and the row."""
+        number = 0
+        for path in self._paths:
+            name = str(path)
+            batches = _parquet(path) if self._kind == "parquet" else _arrow(path)
+            try:
+                for batch in batches:
+                    for row in _rows_of(self._arrow, batch):
+                        number += 1
+                        yield number, row
+            except (self._arrow.ArrowException, ValueError, OSError) as error:
+                why = " ".join(str(error).split()) or type(error).__name__
+                raise InputError(
+                    f"{name}: cannot be read as {self._kind.capitalize()} behind row {number:,} "
+                    f"({why})"
+                ) from None
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    parquet = needed("pyarrow.parquet", str(path), "Parquet files")
+    # Buffered: else a whole column of a row group, which may be the file, is read at once.
+    with parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        yield from file.iter_batches(batch_size=_BATCH, use_threads=False)
+
+
+def _arrow(path: Path) -> Iterator[Any]:
+    pa = needed("pyarrow", str(path), "Arrow files")
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(pa.OSFile(str(path), "rb"))
+        is_file = source.read(len(_ARROW_FILE)) == _ARROW_FILE
+        source.seek(0)
+        if is_file:
+            reader = stack.enter_context(pa.ipc.open_file(source))
+            batches = (reader.get_batch(k) for k in range(reader.num_record_batches))
+        else:
+            batches = iter(stack.enter_context(pa.ipc.open_stream(source)))
+        for batch in batches:
+            for start in range(0, batch.num_rows, _BATCH):
+                yield batch.slice(start, _BATCH)
+
+
+def _rows_of(arrow: Any, batch: Any) -> Iterator[dict[str, Any]]:
+    names = batch.schema.names
+    columns = []
+    for column in batch.columns:
+        wanted = _known(arrow, column.type)
+        same = column if wanted is column.type else column.cast(wanted, safe=False)
+        columns.append(same.to_pylist())
+    for cells in zip(*columns, strict=True):
+        yield dict(zip(names, cells, strict=True))
+
+
+def _known(arrow: Any, kind: Any) -> Any:
+    """Return a type that Python's times can hold: nanoseconds become microseconds."""
+    types = arrow.types
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return arrow.timestamp("us", kind.tz)
+    if types.is_time64(kind) and kind.unit == "ns":
+        return arrow.time64("us")
+    if types.is_duration(kind) and kind.unit == "ns":
+        return arrow.duration("us")
+    if types.is_list(kind):
+        inner = _known(arrow, kind.value_type)
+        return kind if inner is kind.value_type else arrow.list_(inner)
+    if types.is_struct(kind):
+        fields = [kind.field(k) for k in range(kind.num_fields)]
+        inner = [_known(arrow, field.type) for field in fields]
+        if all(new is field.type for new, field in zip(inner, fields, strict=True)):
+            return kind
+        return arrow.struct([f.with_type(new) for new, f in zip(inner, fields, strict=True)])
+    return kind
