@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .options import PATH
+from .shaping import SHAPING, shape_of, shaping_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,12 +58,15 @@ def dataset_options(command: _Command, *, name: str = "data", last: str = "") ->
 
     @functools.wraps(command)
     def with_dataset(*args: Any, **options: Any) -> Any:
-        recipe = {key: options.pop(key) for key in _NAMES}
+        recipe = {**{key: options.pop(key) for key in _NAMES}, **shape_of(options)}
+        for key in SHAPING:
+            del options[key]
         if last and not options[name]:
             raise click.UsageError(f"Missing argument {last!r}.", click.get_current_context())
         options[name] = _dataset(options[name], recipe)
         return command(*args, **options)
 
+    with_dataset = shaping_options(with_dataset)
     for option in _OPTIONS:
         with_dataset = option(with_dataset)
     return with_dataset  # type: ignore[return-value]

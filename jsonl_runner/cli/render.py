@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..terminal import harmless
 from .calling import config_of, request_options
+from .inputs import data_argument, dataset_options
 from .options import (
-    PATH,
     bad_rows_option,
     config_options,
     console_options,
@@ -17,11 +18,9 @@ from .options import (
     print_json,
     say,
 )
-from .shaping import shape_of, shaping_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from ..dataset import Dataset
     from ..preview import Rendered
     from ..records import BadRow
 
@@ -30,8 +29,8 @@ _UNUSED = ("threads", "max_retries", "timeout")
 
 
 @click.command(short_help="Show what would be sent, as text.")
-@click.argument("data", type=PATH, nargs=-1, required=True)
-@shaping_options
+@data_argument
+@functools.partial(dataset_options, last="DATA")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -45,7 +44,7 @@ _UNUSED = ("threads", "max_retries", "timeout")
 @bad_rows_option
 @json_option
 @console_options
-def render(data: tuple[Path, ...], **options: Any) -> int:
+def render(data: Dataset, **options: Any) -> int:
     """Show the first rows of DATA as they would be asked: every message, by its role.
 
     Nothing is sent and no key is needed. No more rows are read than are shown. With --json, the
@@ -55,15 +54,13 @@ def render(data: tuple[Path, ...], **options: Any) -> int:
     Example:
       jsonl-runner render data/samples/gsm8k.jsonl --map instruction=question --auto-index line
     """
-    from ..dataset import Dataset  # noqa: PLC0415  # --help need not wait for it
-    from ..preview import render as render_rows  # noqa: PLC0415
+    from ..preview import render as render_rows  # noqa: PLC0415  # --help need not wait for it
 
-    dataset = Dataset(data, **shape_of(options))
     bad: list[BadRow] = []
     shown: list[Rendered] = []
     with config_of({**dict.fromkeys(_UNUSED), "simulate": False, **options}) as config:
         rows = render_rows(
-            config, dataset, limit=options["limit"], bad_rows=options["bad_rows"], bad=bad
+            config, data, limit=options["limit"], bad_rows=options["bad_rows"], bad=bad
         )
         for row in rows:
             shown.append(row)
@@ -74,7 +71,7 @@ def render(data: tuple[Path, ...], **options: Any) -> int:
     if options["as_json"]:
         print_json([row.request for row in shown])
     plural = "row" if len(shown) == 1 else "rows"
-    say(f"{dataset}: {len(shown):,} {plural} as they would be asked; nothing was sent")
+    say(f"{data}: {len(shown):,} {plural} as they would be asked; nothing was sent")
     return 0
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
+#: What the options are called in a command.
+SHAPING = ("maps", "template", "system")
 #: What stands before the name of a file that holds a text.
 _OF_FILE = "@"
 
