@@ -145,7 +145,7 @@ class Prices:
             when: the moment of the call; None: now.
             discount: price of a batch as a part of the live one, where nothing better is known.
         """
-        given = self._given(model)
+        given = self.given(model)
         if given is not None:
             return given
         live, batch, estimated = _looked_up(model, provider, when, discount)
@@ -178,7 +178,7 @@ class Prices:
         used = _used(usage)
         if used is None:
             return None
-        given = self._given(model)
+        given = self.given(model)
         if given is not None:
             rates = given.batch if batch else given.live
             fresh, cached, output = (_Steps(rate) for rate in rates)
@@ -191,7 +191,8 @@ class Prices:
             return None
         return Cost(known.cost(used), estimated or used.has_other)
 
-    def _given(self, model: str) -> Price | None:
+    def given(self, model: str) -> Price | None:
+        """Return the user's own price of a model, None where there is none."""
         if self.every is not None:
             return self.every
         if model in self.own:
@@ -200,28 +201,6 @@ class Prices:
             if fnmatchcase(model, pattern):
                 return price
         return None
-
-
-_DEFAULT = Prices()
-
-
-def price_of(
-    model: str, provider: str | None = None, *, when: datetime | None = None
-) -> Price | None:
-    """Return what a model costs by genai-prices; see `Prices.price_of`."""
-    return _DEFAULT.price_of(model, provider, when=when)
-
-
-def cost_of(
-    usage: Mapping[str, Any] | None,
-    model: str,
-    *,
-    batch: bool,
-    provider: str | None = None,
-    when: datetime | None = None,
-) -> Cost | None:
-    """Return what a request cost by genai-prices; see `Prices.cost_of`."""
-    return _DEFAULT.cost_of(usage, model, batch=batch, provider=provider, when=when)
 
 
 def _looked_up(

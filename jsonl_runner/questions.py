@@ -17,6 +17,7 @@ from .indexes import IndexMap
 from .locking import locked
 from .records import MAX_ROW_BYTES, Outcome, Record
 from .runner import Job, check_paths, run
+from .watching import Views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -279,6 +280,7 @@ class QuestionsJob:
         system: the system message. Another one makes all questions changed ones.
         redo_changed: whether these are called again.
         quiet: whether nothing is shown on the way.
+        views: how it is watched, beside its progress.
     """
 
     source: Path | None
@@ -286,6 +288,7 @@ class QuestionsJob:
     system: str | None = None
     redo_changed: bool = False
     quiet: bool = False
+    views: Views = Views()  # noqa: RUF009  # frozen
 
     @property
     def name(self) -> str:
@@ -331,6 +334,7 @@ def run_questions(
             redo_changed=job.redo_changed,
             name="jsonl-runner query",
             quiet=job.quiet,
+            views=job.views,
         )
         return run(config, work, function=function, clock=clock, stop=stop)
 

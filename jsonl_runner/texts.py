@@ -24,6 +24,7 @@ from .records import MAX_ROW_BYTES
 from .runner import Job, run
 from .summary import RunSummary, failed_lines
 from .tree import Staging, folders_of, names_in, shown, work_folder
+from .watching import Views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +61,7 @@ class TextsJob:
             (so that lines and paragraphs stay as they were).
         name: stands before the progress bar.
         quiet: whether nothing is shown on the way.
+        views: how it is watched, beside its progress.
     """
 
     source: Path
@@ -74,6 +76,7 @@ class TextsJob:
     join: str | None = None
     name: str = "jsonl-runner files"
     quiet: bool = False
+    views: Views = Views()  # noqa: RUF009  # frozen
 
     def check(self) -> None:
         """Check what can be wrong without looking at a file.
@@ -299,6 +302,7 @@ class _Texts:
             self._work / LEDGER,
             name=self._job.name,
             quiet=self._job.quiet,
+            views=self._job.views,
             settled=self._joiner.settled,
         )
         return run(self._config, job, function=function, clock=clock, stop=stop)

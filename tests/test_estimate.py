@@ -24,7 +24,7 @@ from jsonl_runner.choice import Choice
 from jsonl_runner.errors import InputError
 from jsonl_runner.estimate import Amount, Estimate, estimate
 from jsonl_runner.offers import cheaper_models
-from jsonl_runner.pricing import cost_of, price_of
+from jsonl_runner.pricing import Prices
 from jsonl_runner.settings.price import from_option
 from jsonl_runner.tokens import num_tokens_from_string
 
@@ -97,7 +97,7 @@ def test_costs_by_hand(tmp_path: Path) -> None:
     each = 3 + 2 * 4 + 2 + 7
     assert found.input_tokens == Amount(10 * each, 10 * each, 10 * each)
     assert found.output_tokens == Amount(1000, 1000, 1000)
-    price = price_of("gpt-4.1", OPENAI)
+    price = Prices().price_of("gpt-4.1", OPENAI)
     assert price is not None
     own, *cheaper = found.costs
     for amount, rates in ((own.live, price.live), (own.batch, price.batch)):
@@ -135,9 +135,9 @@ def test_long_prompts_at_their_higher_rates() -> None:
     expected = 0.0
     for tokens in (1000, 500_000):
         used = {"prompt_tokens": tokens, "completion_tokens": 0}
-        cost = cost_of(used, "gpt-5.4", batch=False, provider=OPENAI)
+        cost = Prices().cost_of(used, "gpt-5.4", batch=False, provider=OPENAI)
         expected += cost.amount_usd if cost else 0.0
-    price = price_of("gpt-5.4", OPENAI)
+    price = Prices().price_of("gpt-5.4", OPENAI)
     live = result.costs[0].live
     assert price is not None
     assert live is not None

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from jsonl_runner.errors import ConfigError
 from jsonl_runner.pricefile import load_prices, parse_price
-from jsonl_runner.pricing import Cost, Prices, Rates, cost_of, price_of
+from jsonl_runner.pricing import Cost, Prices, Rates
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 BEFORE = datetime(2026, 10, 1, tzinfo=UTC)
+price_of, cost_of = Prices().price_of, Prices().cost_of
 
 
 def near(amount: float, *, estimated: bool = False) -> Cost:

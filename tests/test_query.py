@@ -139,6 +139,8 @@ def test_a_question_that_fails(query: Queries) -> None:
         ((JAPAN, "-o", "answers.jsonl"), "", "--output is for the questions of --file"),
         ((JAPAN, "--batch-size", "3"), "", "--batch-size is for the questions of --file"),
         ((JAPAN, "--redo-changed"), "", "--redo-changed is for -o"),
+        ((JAPAN, "--live"), "", "--live is for -o"),
+        (("--file", "-", "--log-file", "x"), JAPAN, "--log-file is for -o"),
         (("--file", "missing.txt"), "", "missing.txt: there is no such file"),
         (("--file", "missing.txt", "-o", "a.jsonl"), "", "missing.txt: there is no such file"),
         (("--file", "-"), "\n\n", "standard input: there is no question in it"),
@@ -630,3 +632,11 @@ def test_json_on_a_terminal_and_pipes_do_not_stream(query: Queries) -> None:
     query.stage.simulator.settings = SimulatorSettings(unsupported_params=("stream",))
     assert query(JAPAN)[0] == told(JAPAN) + "\n"
     assert query.stage.simulator.journal.count() == 1
+
+
+def test_a_kept_file_of_questions_is_watched_as_a_run_is(query: Queries) -> None:
+    """Its log says what happened."""
+    query.write("One?", "Two?")
+    query("--file", query.source, "-o", "answers.jsonl", "--log-file", "log.jsonl")
+    log = (query.stage.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["event"] for line in log][-1] == "run_ended"

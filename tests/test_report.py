@@ -26,6 +26,8 @@ from support import row, write_rows
 from jsonl_runner.calllog import path_for
 from jsonl_runner.errors import InputError, LedgerError
 from jsonl_runner.indexes import place_of
+from jsonl_runner.pricefile import parse_price
+from jsonl_runner.pricing import Prices
 from jsonl_runner.report import gather, page
 from jsonl_runner.report.latency import Histogram
 from jsonl_runner.report.numbers import Batch, Example, Group, Report, Row, Text, Timeline
@@ -156,7 +158,8 @@ def test_models_live_and_in_batches(tmp_path: Path) -> None:
         call("3", cost=None),
         call("4", model="gpt-4.1-mini", usage=None, cost=None, cached=True, attempts=0),
     )
-    found = gather(ledger)
+    assert {item.cost for item in gather(ledger).spent} == {None, 0.125}, "run priced no more"
+    found = gather(ledger, prices=Prices(own={"gpt-4.1-*": parse_price("input=0.4,output=1.6")}))
     spent = {(item.model, item.batch): item for item in found.spent}
     live, batch = spent["gpt-4.1-mini", False], spent["gpt-4.1-mini", True]
     assert live.cost_estimated == pytest.approx(0.4)
@@ -164,7 +167,7 @@ def test_models_live_and_in_batches(tmp_path: Path) -> None:
     assert (live.entries, batch.entries, live.cost_told) == (2, 1, None)
     assert (spent["none-such", False].cost, spent["none-such", False].unpriced) == (0.125, 1)
     assert found.total.cost == pytest.approx(0.725)
-    assert found.price_source.startswith("genai-prices")
+    assert found.price_source == "--price"
     assert (found.work.batch, found.work.cached, found.latency.count) == (1, 1, 3)
     assert found.timeline.peak_in_flight <= 3, "nobody waited for the batch"
     assert sum(item.done for item in found.timeline.slices) == 4, "nor does it count as a burst"
@@ -770,3 +773,19 @@ def test_what_would_spoil_training_is_named_with_examples(
     assert "bad&lt;/script&gt;" in html
     assert "<script>alert" not in html
     assert ("Without the input (--data)" in html) != has_data
+
+
+def test_report_prices_what_run_did_not_with_your_prices_alone(stage: Stage) -> None:
+    """A server of one's own costs nothing by the log, whatever its model is called."""
+    ledger = lay(stage.folder, [("0", "x")], call("0", model="gpt-4.1-mini", cost=None))
+
+    def told(*words: str) -> Any:
+        result = stage.cli("report", str(ledger), "--json", *words)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)["total"]
+
+    assert (told()["cost_estimated"], told()["unpriced"]) == (None, 1)
+    assert told("--price", "input=1,output=10")["cost_estimated"] == pytest.approx(4e-05)
+    prices = stage.folder / "prices.json"
+    prices.write_text('{"gpt-*": {"input": 2, "output": 20}}', encoding="utf-8")
+    assert told("--prices", str(prices))["cost_estimated"] == pytest.approx(8e-05)

@@ -410,6 +410,14 @@ def test_the_example_of_the_help(stage: Stage) -> None:
     assert "out holds simulated answers" in result.stderr
 
 
+def test_it_is_watched_as_a_run_is(texts: Texts) -> None:
+    """Its log says what happened."""
+    texts.put({"a.txt": "one"})
+    assert texts.cli("--log-file", "log.jsonl").returncode == 0
+    log = (texts.stage.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["event"] for line in log][-1] == "run_ended"
+
+
 @pytest.fixture
 def begun(texts: Texts) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     """Return what starts a run over the folders as a process; all are killed at the end."""

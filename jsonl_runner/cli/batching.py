@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import ConfigError, JsonlRunnerError
-from .calling import config_of, model_of, request_options
-from .options import PATH, bad_rows_option, config_options, console_options, json_option, say
+from .calling import config_of, model_of, prices_option, request_options
+from .options import bad_rows_option, config_options, console_options, json_option, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,9 +55,7 @@ def provider_options(command: _Command, *, several_models: bool = False) -> _Com
             default=None,
             help="Between two looks at running batches.  [default: 15, growing to 300]",
         ),
-        click.option(
-            "--prices", type=PATH, metavar="FILE", help="Your own prices, before the built-in."
-        ),
+        prices_option,
         click.option("--provider", metavar="NAME", help="Whose batches.  [default: by --api-base]"),
         functools.partial(config_options, several_models=several_models),
     ):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import ConfigError
-from .options import console, load_config, place_of, say
+from .options import PATH, console, load_config, place_of, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -133,6 +133,9 @@ def engine_options(command: _Command) -> _Command:
     return command
 
 
+prices_option = click.option(
+    "--prices", type=PATH, metavar="FILE", help="Your own prices by model, before any others."
+)
 price_option = click.option(
     "--price",
     metavar="input=X,output=Y",

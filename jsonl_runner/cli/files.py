@@ -19,6 +19,7 @@ from .options import (
     say,
     unescaped,
 )
+from .watch import views_of, watch_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 )
 @config_options
 @call_options
+@watch_options
 @simulate_option
 @json_option
 @console_options
@@ -101,6 +103,7 @@ def files(input_dir: Path, output_dir: Path, **options: Any) -> int:
         split_at=unescaped(options["split_at"]),
         join=None if options["join"] is None else unescaped(options["join"]),
         quiet=console.quiet,
+        views=views_of(options),
     )
     job.check()
     with config_of(options, ledger=output_dir / WORK / LEDGER, output=output_dir) as config:

@@ -22,6 +22,7 @@ from ..terminal import harmless
 from .calling import call_options, config_of, simulate_option
 from .options import PATH, config_options, console, console_options, json_option, print_json, say
 from .printing import LiveAnswer, Notes, Output, Printing, answered, failed
+from .watch import views_of, watch_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,7 @@ _EXAMPLE = 'jsonl-runner query "What is the capital of Japan?"'
 @click.option("--redo-changed", is_flag=True, help="With -o, ask again where --system has changed.")
 @config_options
 @call_options
+@watch_options
 @simulate_option
 @json_option
 @console_options
@@ -120,8 +122,10 @@ def _check(question: tuple[str, ...], options: dict[str, Any]) -> None:
         raise click.UsageError("give a question or --file, not both")
     elif str(options["file"]) == _STDIN and sys.stdin is None:
         raise click.UsageError("standard input is closed: give a file")
-    if options["redo_changed"] and options["output"] is None:
-        raise click.UsageError("--redo-changed is for -o")
+    if options["output"] is None:
+        for name in ("redo_changed", "live", "log_file", "metrics_port"):
+            if options[name] not in {None, False}:
+                raise click.UsageError(f"--{name.replace('_', '-')} is for -o")
 
 
 def _question(words: tuple[str, ...]) -> str:
@@ -217,6 +221,7 @@ def _kept(config: Config, source: Path | None, options: dict[str, Any], command:
             system=options["system"],
             redo_changed=options["redo_changed"],
             quiet=console.quiet,
+            views=views_of(options),
         )
         summary = run_questions(config, job)
     except JsonlRunnerError as error:

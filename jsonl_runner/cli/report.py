@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .calling import price_option, prices_option
 from .inputs import dataset_options
 from .options import PATH, console_options, json_option, print_json, say
 
@@ -42,15 +43,25 @@ _PAGE = Path("report.html")
     metavar="N",
     help="Rows that can be looked at in it.",
 )
+@price_option
+@prices_option
 @json_option
 @console_options
 def report(
-    output: Path, data: Dataset | None, target: Path | None, sample: int, as_json: bool
+    output: Path,
+    data: Dataset | None,
+    target: Path | None,
+    sample: int,
+    price: str | None,
+    prices: Path | None,
+    as_json: bool,
 ) -> int:
     """Write a page on OUTPUT and its call log: one HTML file that needs nothing else.
 
     Outcomes, throughput, latency, tokens and cost by model, failures by reason, keys, and a sample
-    of the rows to search in. Made while a run goes on, it shows what is written so far.
+    of the rows to search in; what would spoil training. Costs are those of the call log; --price
+    and --prices are for calls of which it tells none. Made while a run goes on, it shows what is
+    written so far.
 
     \b
     Example:
@@ -59,6 +70,7 @@ def report(
     from ..atomic import replacing  # noqa: PLC0415  # --help need not wait for it
     from ..calllog import path_for  # noqa: PLC0415
     from ..errors import InputError  # noqa: PLC0415
+    from ..pricefile import load_prices  # noqa: PLC0415
     from ..report import gather, page  # noqa: PLC0415
 
     if target is None and not as_json:
@@ -69,7 +81,7 @@ def report(
         for source in (output, path_for(output)):
             if target.exists() and source.exists() and target.samefile(source):
                 raise InputError(f"{target}: the page would overwrite {source}; name another")
-    found = gather(output, data, sample=sample)
+    found = gather(output, data, sample=sample, prices=load_prices(prices, price))
     if as_json:
         print_json(found.to_dict())
     if target is not None:

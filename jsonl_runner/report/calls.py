@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ..pricing import cost_of, price_of
+from ..pricing import Prices
 from ..secret import shorten
 from .latency import Histogram
 from .numbers import Batch, KeyUse, Log, Spent, Work
@@ -59,9 +58,15 @@ def _slot(found: dict[Any, _Item], key: Hashable, others: Hashable, most: int) -
 
 
 class Calls:
-    """Counts entries of a call log."""
+    """Counts entries of a call log.
 
-    def __init__(self) -> None:
+    Args:
+        prices: the user's own, for entries that tell no cost. What nobody gives a price of has none
+            here either: whoever made the call knew its address, and did not price it.
+    """
+
+    def __init__(self, prices: Prices | None = None) -> None:
+        self._prices = Prices() if prices is None else prices
         self.log = Log()
         self.work = Work()
         self.total = Spent()
@@ -95,7 +100,7 @@ class Calls:
         seconds = amount(entry.get("latency_s")) if is_live and is_done else None
         if seconds is not None:
             self.latency.add(seconds)
-        self._add_spent(entry, ended, is_batch=is_batch)
+        self._add_spent(entry, is_batch=is_batch)
         if not is_cached:
             self._add_key(entry, attempts, seconds, is_done=is_done)
 
@@ -122,16 +127,17 @@ class Calls:
         if ended is not None:
             batch.ended = ended if batch.ended is None else max(ended, batch.ended)
 
-    def _add_spent(self, entry: dict[str, Any], ended: float | None, *, is_batch: bool) -> None:
+    def _add_spent(self, entry: dict[str, Any], *, is_batch: bool) -> None:
         prompt, completion = tokens_of(entry.get("usage"))
         model = name_of(entry.get("model"))
         told, estimated = amount(entry.get("cost")), None
         if told is None and (prompt or completion):
-            when = datetime.fromtimestamp(self.log.last or 0.0 if ended is None else ended, UTC)
-            cost = cost_of(entry["usage"], model, batch=is_batch, when=when) if model else None
-            if cost is not None and math.isfinite(cost.amount_usd):
-                estimated = cost.amount_usd
-                self._name_source(model)
+            price = self._prices.given(model)
+            if price is not None:
+                cost = self._prices.cost_of(entry["usage"], model, batch=is_batch)
+                if cost is not None and math.isfinite(cost.amount_usd):
+                    estimated = cost.amount_usd
+                    self.price_source = price.source
         key = _slot(self._spent, (model, is_batch), OTHERS, MAX_MODELS)
         if key not in self._spent:
             self._spent[key] = Spent(OTHERS) if key is OTHERS else Spent(model, is_batch)
@@ -145,11 +151,6 @@ class Calls:
                 spent.cost_estimated = (spent.cost_estimated or 0.0) + estimated
             elif prompt or completion:
                 spent.unpriced += 1
-
-    def _name_source(self, model: str) -> None:
-        if not self.price_source:
-            price = price_of(model)
-            self.price_source = price.source if price is not None else ""
 
     def _add_key(
         self, entry: dict[str, Any], attempts: int, seconds: float | None, *, is_done: bool

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..indexes import Place
     from ..ledger import Damage
     from ..lines import Lines
+    from ..pricing import Prices
     from ..records import Record
 
 #: Rows of a sample, and the most of them.
@@ -45,13 +46,17 @@ _STATUSES = ("ok", "failed")
 _FAILED = b'"failed"'
 
 
-def gather(ledger: Path, data: Data | None = None, *, sample: int = SAMPLE) -> Report:
+def gather(
+    ledger: Path, data: Data | None = None, *, sample: int = SAMPLE, prices: Prices | None = None
+) -> Report:
     """Return what can be said of a ledger.
 
     Args:
         ledger: `output.jsonl`; its call log is looked for beside it.
         data: its input; None: what only it tells is not said.
         sample: rows to look at, up to `MAX_SAMPLE`.
+        prices: of the user's own, for calls of which the log tells no cost; None: such calls have
+            none.
 
     Raises:
         InputError: the ledger or the input is not there, or cannot be used.
@@ -59,7 +64,7 @@ def gather(ledger: Path, data: Data | None = None, *, sample: int = SAMPLE) -> R
     """
     if not ledger.is_file():
         raise InputError(f"{ledger}: there is no such ledger; make it with jsonl-runner run")
-    files = _Files(ledger, min(sample, MAX_SAMPLE))
+    files = _Files(ledger, min(sample, MAX_SAMPLE), prices)
     files.read_ledger()
     files.read_log()
     if data is None:
@@ -72,7 +77,7 @@ def gather(ledger: Path, data: Data | None = None, *, sample: int = SAMPLE) -> R
 class _Files:
     """The files of one report, and what is known of them so far."""
 
-    def __init__(self, ledger: Path, sample: int) -> None:
+    def __init__(self, ledger: Path, sample: int, prices: Prices | None) -> None:
         self._ledger = ledger
         self._size = sample
         self._cut = max(100, min(_LONGEST_TEXT, _ALL_TEXTS // max(1, 3 * sample)))
@@ -80,7 +85,7 @@ class _Files:
         self._failed = IndexSet()
         self._rows = Rows()
         self._outputs = Outputs(ledger)
-        self._calls = Calls()
+        self._calls = Calls(prices)
         self._reasons = Reasons()
         self._sample: dict[Place, Row] = {}
         self._lines: dict[Place, int] = {}  # of the input, by the rows of the sample
@@ -329,8 +334,8 @@ def _notes(report: Report, log_name: str) -> Iterator[str]:
             yield f"{counted(count, 'row')} {text}"
     if report.total.unpriced:
         yield (
-            f"The log tells no cost of {report.total.unpriced:,} entries with tokens, and no price "
-            "of their model is known: the cost leaves them out."
+            f"The log tells no cost of {report.total.unpriced:,} entries with tokens, since no "
+            "price of their model was known: the cost leaves them out (--price, --prices give one)."
         )
 
 

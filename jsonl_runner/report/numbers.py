@@ -81,8 +81,8 @@ class Spent:
         entries: of the call log.
         prompt, completion: tokens.
         cost_told: US dollars by the call log; None when it says nothing.
-        cost_estimated: US dollars of what the log says no cost of, from a list of prices; None
-            when there is nothing of the kind.
+        cost_estimated: US dollars of what the log says no cost of, by prices that were given;
+            None when there is nothing of the kind.
         unpriced: entries with tokens that have neither.
     """
 
