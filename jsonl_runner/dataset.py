@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import ConfigError
+from .remote import shown
 from .sources import finding, indexing, opening
 from .sources.finding import KINDS
 from .sources.stream import Recipe, RowStream
@@ -91,7 +92,7 @@ class Dataset:
         object.__setattr__(self, "_shape", self._new_shape())
 
     def __str__(self) -> str:
-        first = "standard input" if self.is_stdin else self.given[0]
+        first = "standard input" if self.is_stdin else shown(self.given[0])
         more = len(self.given) - 1
         return first if not more else f"{first} and {more} other file{'s' if more > 1 else ''}"
 

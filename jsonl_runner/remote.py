@@ -45,16 +45,35 @@ def name_of(url: str) -> str:
     return _QUERY.sub("", without_login(url))
 
 
+def shown(path: str | Path) -> str:
+    """Return what messages call a path, which may be a URL."""
+    url = url_of(path)
+    return str(path) if url is None else name_of(url)
+
+
+def matching(pattern: str) -> list[str]:
+    """Return the URLs that a pattern fits (`s3://bucket/shard-*.jsonl`), in no order.
+
+    Raises:
+        InputError: they cannot be listed, or a package for the protocol is missing.
+    """
+    system, path = _system_of(pattern)
+    with _telling(pattern):
+        return [system.unstrip_protocol(found) for found in system.glob(path)]
+
+
 def opened(url: str) -> io.BufferedReader:
-    """Open a file for reading; it can go back if its server lets it.
+    """Open a file for reading; it can go back if its server gives parts of files.
 
     Raises:
         InputError: it is not there or cannot be read, or a package for its protocol is missing.
     """
     system, path = _system_of(url)
     with _telling(url):
-        stream = system.open(path, "rb", block_size=_BLOCK, cache_type="readahead")
-    return io.BufferedReader(_Remote(stream, url), _BLOCK)
+        in_parts = url.partition(":")[0] not in _READ_ONLY or system.info(path).get("partial")
+        block = _BLOCK if in_parts else 0  # fsspec's word for a stream
+        stream = system.open(path, "rb", block_size=block, cache_type="readahead")
+    return io.BufferedReader(_Remote(stream, url, in_parts=bool(in_parts)), _BLOCK)
 
 
 @contextlib.contextmanager
@@ -106,14 +125,14 @@ def check_is_local(output: Path) -> None:
 class _Remote(io.RawIOBase):
     """A file elsewhere, whose errors say which it is."""
 
-    def __init__(self, stream: Any, url: str) -> None:
-        self._stream, self._url = stream, url
+    def __init__(self, stream: Any, url: str, *, in_parts: bool) -> None:
+        self._stream, self._url, self._in_parts = stream, url, in_parts
 
     def readable(self) -> bool:
         return True
 
     def seekable(self) -> bool:
-        return bool(self._stream.seekable())
+        return self._in_parts
 
     def readinto(self, buffer: Any) -> int:
         with _telling(self._url):

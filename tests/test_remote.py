@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import io
 import json
 import os
 import threading
@@ -11,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import row, write_rows
+from support import expected, read_ledger, row, write_rows
 
 from jsonl_runner.errors import BadRowsError, ConfigError, InputError, LedgerError
 from jsonl_runner.ledger import Ledger
 from jsonl_runner.merge import merge
 from jsonl_runner.remote import name_of, opened, url_of
+from jsonl_runner.runner import Job, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,6 +175,75 @@ def test_a_file_elsewhere_is_read_and_read_again(memory: Any) -> None:
         assert stream.readline() == content[10 : content.index(b"\n") + 1]
     with pytest.raises(InputError, match="memory://bucket/none: there is no such file"):
         opened("memory://bucket/none")
+
+
+def rows_in_memory(memory: Any, name: str, kind: str, rows: list[dict[str, Any]]) -> str:
+    """Put rows into a file in memory; return its URL."""
+    lines = "".join(json.dumps(item) + "\n" for item in rows).encode()
+    if kind == "jsonl.gz":
+        lines = gzip.compress(lines)
+    elif kind == "json":
+        lines = json.dumps(rows).encode()
+    elif kind == "csv":
+        cells = [f"{item['index']},{item['instruction']},{item['input']}" for item in rows]
+        lines = "\n".join(["index,instruction,input", *cells]).encode()
+    elif kind in ("parquet", "arrow"):
+        lines = table_of(kind, rows)
+    memory.pipe(f"/bucket/{name}.{kind}", lines)
+    return f"memory://bucket/{name}.{kind}"
+
+
+def table_of(kind: str, rows: list[dict[str, Any]]) -> bytes:
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet  # noqa: PLC0415
+
+    table, stream = arrow.Table.from_pylist(rows), io.BytesIO()
+    if kind == "parquet":
+        pyarrow.parquet.write_table(table, stream)
+    else:
+        with arrow.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "csv", "parquet", "arrow"])
+def test_a_run_over_rows_elsewhere(stage: Stage, memory: Any, kind: str) -> None:
+    """They are rows like others, and a rerun does what is left."""
+    url = rows_in_memory(memory, "data", kind, ROWS[:10])
+    job = Job(url, stage.output, quiet=True)
+    assert run(stage.config(), job).done == 10
+    rows_in_memory(memory, "data", kind, ROWS)
+    summary = run(stage.config(), job)
+    assert (summary.skipped, summary.done, summary.exit_code) == (10, 10, 0)
+    assert read_ledger(stage.output) == {str(item["index"]): expected(item) for item in ROWS}
+
+
+def test_a_pattern_elsewhere(stage: Stage, memory: Any) -> None:
+    """All files it fits, in the order of their names; none is an error in one line."""
+    for number in (10, 2, 1):
+        rows_in_memory(memory, f"shard-{number}", "jsonl", [row(number)])
+    job = Job("memory://bucket/shard-*.jsonl", stage.output, quiet=True)
+    assert run(stage.config(threads=1, per_key_concurrency=1), job).done == 3
+    assert list(read_ledger(stage.output)) == ["1", "2", "10"]
+    with pytest.raises(InputError, match="no file fits this pattern"):
+        run(stage.config(), Job("memory://bucket/no-*.jsonl", stage.output, quiet=True))
+
+
+def test_bad_rows_elsewhere_are_named(stage: Stage, memory: Any) -> None:
+    """With the URL and the line."""
+    memory.pipe("/bucket/data.jsonl", b'{"index": 1, "instruction": "x"}\n{broken\n')
+    with pytest.raises(BadRowsError) as caught:
+        run(stage.config(), Job("memory://bucket/data.jsonl", stage.output, quiet=True))
+    assert caught.value.rows[0].startswith("memory://bucket/data.jsonl:2: ")
+
+
+def test_a_run_over_rows_of_a_server(stage: Stage, served: tuple[Path, str]) -> None:
+    """A server that gives no parts of files is asked for the whole file as often as needed."""
+    folder, url = served
+    write_rows(folder / "data.jsonl", ROWS)
+    summary = run(stage.config(), Job(f"{url}/data.jsonl", stage.output, quiet=True))
+    assert (summary.rows, summary.done) == (20, 20)
+    assert run(stage.config(), Job(f"{url}/data.jsonl", stage.output, quiet=True)).skipped == 20
 
 
 def test_a_file_of_a_server_is_read(served: tuple[Path, str]) -> None:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from ..errors import InputError
+from ..remote import matching, url_of
 from .chunks import PACKED
 
 #: What is in a file by the end of its name.
@@ -32,6 +33,8 @@ def kind_by_name(path: Path) -> str | None:
 
 def is_pattern(given: str) -> bool:
     """Return whether a text stands for all files it fits, and not for one of that name."""
+    if url_of(given) is not None:
+        return "*" in given  # behind a question mark stands a query
     return glob.has_magic(given) and not Path(given).exists()
 
 
@@ -43,7 +46,8 @@ def paths_of(given: str) -> list[Path]:
     """
     if not is_pattern(given):
         return [Path(given)]
-    found = [path for path in map(Path, _fitting(given)) if not path.is_dir()]
+    fitting = _fitting(given) if url_of(given) is None else matching(given)
+    found = [path for path in map(Path, fitting) if not path.is_dir()]
     if not found:
         raise InputError(f"{given}: no file fits this pattern; check it")
     return sorted_by_name(found)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ..errors import InputError
+from ..remote import shown, url_of
 from .chunks import packing_of
 from .finding import is_pattern, kind_by_name, paths_of
 from .folders import files_in, saved_files
@@ -67,7 +68,7 @@ def _parts_of(path: Path, kind: str | None) -> Iterator[Part]:
 
 
 def _part(path: Path, kind: str | None) -> Part:
-    name = str(path)
+    name = shown(path)
     found = kind or kind_by_name(path) or "jsonl"
     if not is_pipe(path):  # what is read of a pipe is gone
         with opened(path, name) as stream:
@@ -111,11 +112,14 @@ def plain_file(path: Path) -> IO[bytes] | None:
         InputError: it is missing, empty, not readable, or a JSON array by another name.
     """
     kind = None if path.is_dir() else kind_by_name(path) or "jsonl"
-    if kind == "json" and path.is_file() and is_json_lines(path, str(path)):
+    if kind == "json" and path.is_file() and is_json_lines(path, shown(path)):
         kind = "jsonl"
     if kind != "jsonl":
         return None
-    stream = opened(path, str(path))
+    stream = opened(path, shown(path))
+    if not stream.seekable() and url_of(path) is not None:
+        stream.close()
+        return None  # opened anew where a pipe would be at its end
     beginning = stream.peek(64)
     if packing_of(beginning[:4]) or beginning[:4] == PARQUET:
         stream.close()

@@ -6,7 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..remote import shown, url_of
 from .chunks import needed
+from .textfile import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,7 +53,7 @@ class TablePart:
         """Yield the number of each row, and the row."""
         number = 0
         for path in self._paths:
-            name = str(path)
+            name = shown(path)
             batches = _parquet(path) if self._kind == "parquet" else _arrow(path)
             try:
                 for batch in batches:
@@ -67,16 +69,22 @@ class TablePart:
 
 
 def _parquet(path: Path) -> Iterator[Any]:
-    parquet = needed("pyarrow.parquet", str(path), "Parquet files")
+    parquet = needed("pyarrow.parquet", shown(path), "Parquet files")
     # Buffered: else a whole column of a row group, which may be the file, is read at once.
-    with parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+    with (
+        opened(path, shown(path)) if url_of(path) else contextlib.nullcontext(path) as source,
+        parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False) as file,
+    ):
         yield from file.iter_batches(batch_size=_BATCH, use_threads=False)
 
 
 def _arrow(path: Path) -> Iterator[Any]:
-    pa = needed("pyarrow", str(path), "Arrow files")
+    pa = needed("pyarrow", shown(path), "Arrow files")
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(pa.OSFile(str(path), "rb"))
+        if url_of(path):
+            source = pa.PythonFile(stack.enter_context(opened(path, shown(path))), "r")
+        else:
+            source = stack.enter_context(pa.OSFile(str(path), "rb"))
         is_file = source.read(len(_ARROW_FILE)) == _ARROW_FILE
         source.seek(0)
         if is_file:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ..errors import InputError
+from ..remote import opened as opened_url
+from ..remote import url_of
 from .chunks import PACKED, chunks_of, packing_of, unpacked
 from .csvrows import csv_rows
 from .jsondocument import holds_lines, items
@@ -76,11 +78,14 @@ class TextPart:
 
 
 def opened(path: Path, name: str) -> io.BufferedReader:
-    """Open a file for reading.
+    """Open a file for reading, here or elsewhere (see `remote`).
 
     Raises:
         InputError: it is missing or not readable.
     """
+    url = url_of(path)
+    if url is not None:
+        return opened_url(url)
     try:
         return path.open("rb")
     except FileNotFoundError:
