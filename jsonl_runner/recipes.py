@@ -58,7 +58,9 @@ def check_indices(dataset: Dataset, ledger: Path) -> None:
     if before is None:
         return
     now = dataset.recipe()
-    if any(before.get(name) != now.get(name) for name in _INDEXING):
+    if _mapped_index(before) != _mapped_index(now) or any(
+        before.get(name) != now.get(name) for name in _INDEXING
+    ):
         raise ConfigError(
             f"{ledger}: its rows have their index from {_source(before)}, and not from "
             f"{_source(now)}: by other names they would all be paid for again; say it as before, "
@@ -99,6 +101,8 @@ def _recorded(ledger: Path) -> Mapping[str, Any] | None:
 
 def _source(recipe: Mapping[str, Any]) -> str:
     """Return where rows have their index from."""
+    if field := _mapped_index(recipe):
+        return f"their field {field} (--map index={field})"
     if recipe.get("index_field"):
         return f"their field {recipe['index_field']} (--index-field)"
     if recipe.get("auto_index") == "line":
@@ -106,6 +110,11 @@ def _source(recipe: Mapping[str, Any]) -> str:
     if recipe.get("auto_index"):
         return f"their {recipe['auto_index']} (--auto-index)"
     return "their field index"
+
+
+def _mapped_index(recipe: Mapping[str, Any]) -> str | None:
+    """Return the field that a map makes the index of."""
+    return (recipe.get("map") or {}).get("index")
 
 
 def _in_words(recipe: Mapping[str, Any]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import write_rows
+from support import read_ledger, told, write_rows
 
 from jsonl_runner.dataset import Dataset
 from jsonl_runner.errors import ConfigError
@@ -14,7 +15,7 @@ from jsonl_runner.shaping import Shape, parse_map
 from jsonl_runner.templates import Template
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from support import Stage
 
 GSM = {"question": "1+1?", "answer": "2"}
 
@@ -210,3 +211,132 @@ def test_a_dataset_that_cannot_be_meant(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             Dataset("data.jsonl", **given)
         assert said in str(caught.value)
+
+
+SAMPLES = Path(__file__).parent.parent / "data" / "samples"
+SOLVE = (SAMPLES / "solve.j2").read_text(encoding="utf-8")
+
+
+def merged_of(stage: Stage) -> list[Any]:
+    target = stage.folder / "merged.json"
+    result = stage.cli("merge", stage.data, stage.output, target)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(target.read_text(encoding="utf-8"))
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_real_dataset_from_end_to_end(stage: Stage) -> None:
+    """GSM8K as it is published: asked through a map, merged without a word on how it was asked."""
+    stage.data.write_bytes((SAMPLES / "gsm8k.jsonl").read_bytes())
+    problems = [json.loads(line) for line in stage.data.read_bytes().splitlines()]
+    result = stage.run_cli("--map", "instruction=question", "--auto-index", "line")
+    assert result.returncode == 0, result.stderr
+    assert merged_of(stage) == [
+        {
+            "index": str(number),
+            "instruction": problem["question"],
+            "input": "",
+            "output": told(problem["question"]),
+            "answer": problem["answer"],
+        }
+        for number, problem in enumerate(problems, 1)
+    ]
+    again = stage.run_cli("--map", "instruction=question", "--auto-index", "line")
+    assert f"had an output before {len(problems)}" in again.stderr
+    assert len(stage.simulator.journal.calls) == len(problems)
+
+
+def test_a_template_is_needed_once(stage: Stage) -> None:
+    """What it says is kept with the run; another one makes other rows, and that is told."""
+    stage.data.write_bytes((SAMPLES / "gsm8k.jsonl").read_bytes())
+    template = stage.folder / "prompt.j2"
+    template.write_text(SOLVE, encoding="utf-8")
+    words = ("--template", "prompt.j2", "--auto-index", "line", "--limit", "2")
+    config = stage.config_file()
+    run = ("run", stage.data, stage.output, "--config", config, *words)
+    assert stage.cli(*run).returncode == 0
+    template.write_text(SOLVE.replace("step by step", "at once"), encoding="utf-8")
+    assert "2 rows (index 1, 2) changed since" in stage.cli(*run, "--limit", "1").stderr
+    template.unlink()
+    first, second, _ = merged_of(stage)
+    assert first["messages"][0] == {
+        "role": "system",
+        "content": "Solve the problem at once. Write the number alone into the last line.",
+    }
+    assert first["messages"][1] == {"role": "user", "content": first["question"]}
+    question = first["question"]
+    system = "Solve the problem step by step. Write the number alone into the last line."
+    assert first["output"] == told(question, system)
+    assert second["answer"].endswith("#### 3")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "Solve:\n{{ qestion }}",
+            'data.jsonl:1: prompt.j2:2: the row has no field "qestion"; did you mean "question"?',
+        ),
+        ("{{ ''.__class__.__mro__ }}", "prompt.j2:1: a template cannot reach __mro__"),
+        (
+            "{{ ''['__class__'] }}",
+            "data.jsonl:1: prompt.j2:1: access to attribute '__class__' of 'str' object is unsafe",
+        ),
+        ("{% for x in y", "prompt.j2:1: unexpected end of template"),
+    ],
+)
+def test_a_mistake_in_a_template_costs_nothing(stage: Stage, template: str, said: str) -> None:
+    """One line, before any call; no output is begun."""
+    stage.data.write_bytes((SAMPLES / "gsm8k.jsonl").read_bytes())
+    (stage.folder / "prompt.j2").write_text(template, encoding="utf-8")
+    config = stage.config_file()
+    words = ("--template", "prompt.j2", "--auto-index", "line", "--config", config)
+    result = stage.cli("run", "data.jsonl", "output.jsonl", *words)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {said}")
+    assert line.endswith("(and so for all 20 rows)") == said.startswith("data.jsonl")
+    assert not stage.simulator.journal.calls
+    assert not stage.output.exists()
+
+
+def test_a_row_without_a_field_is_named(stage: Stage) -> None:
+    """Among good rows, each with its line and the template's; they may be left out."""
+    rows = [{"id": k, **({"q": f"{k}?"} if k != 2 else {"p": ""})} for k in range(5)]
+    write_rows(stage.data, rows)
+    (stage.folder / "prompt.j2").write_text("{{ q }}", encoding="utf-8")
+    config = stage.config_file()
+    words = ("--template", "prompt.j2", "--map", "index=id", "--config", config)
+    result = stage.cli("run", "data.jsonl", "output.jsonl", *words)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == (
+        'data.jsonl:3: prompt.j2:1: the row has no field "q"; its fields are index, p'
+    )
+    result = stage.cli("run", "data.jsonl", "output.jsonl", *words, "--bad-rows", "skip")
+    assert result.returncode == 1, "a row has no output"
+    assert set(read_ledger(stage.output)) == {"0", "1", "3", "4"}
+
+
+def test_a_mapped_index_is_kept_to(stage: Stage) -> None:
+    """By other names all rows would be paid for again."""
+    write_rows(stage.data, [{"id": k, "name": f"n{k}", "instruction": "Hi"} for k in range(2)])
+    assert stage.run_cli("--map", "index=id").returncode == 0
+    result = stage.run_cli("--map", "index=name")
+    assert result.returncode == 2
+    assert "from their field id (--map index=id), and not from their field name" in result.stderr
+
+
+def test_a_system_message_from_a_file(stage: Stage) -> None:
+    """As many prompts are kept; one that is not there is said at once."""
+    write_rows(stage.data, [{"index": 0, "instruction": "Hi"}])
+    (stage.folder / "system.txt").write_text("Be brief.\n", encoding="utf-8")
+    config = stage.config_file()
+    run = ("run", "data.jsonl", "output.jsonl", "--config", config, "--system")
+    result = stage.cli(*run, "@none.txt")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "error: system none.txt: cannot be read (No such file or directory)\n",
+    )
+    assert stage.cli(*run, "@system.txt").returncode == 0
+    assert read_ledger(stage.output) == {"0": told("Hi", "Be brief.")}

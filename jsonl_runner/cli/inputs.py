@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .options import PATH
-from .shaping import SHAPING, shape_of, shaping_options
+from .shaping import shape_of, shaping_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ data_argument = click.argument("data", type=PATH, nargs=-1, metavar="DATA...")
 
 
 def dataset_options(command: _Command, *, name: str = "data", last: str = "") -> _Command:
-    """Add the options that say how rows are read; the command gets a `Dataset`.
+    """Add the options that say how rows are read and made; the command gets a `Dataset`.
 
     Args:
         command: has the argument `data`, or an option for several files.
@@ -59,15 +59,12 @@ def dataset_options(command: _Command, *, name: str = "data", last: str = "") ->
     @functools.wraps(command)
     def with_dataset(*args: Any, **options: Any) -> Any:
         recipe = {**{key: options.pop(key) for key in _NAMES}, **shape_of(options)}
-        for key in SHAPING:
-            del options[key]
         if last and not options[name]:
             raise click.UsageError(f"Missing argument {last!r}.", click.get_current_context())
         options[name] = _dataset(options[name], recipe)
         return command(*args, **options)
 
-    with_dataset = shaping_options(with_dataset)
-    for option in _OPTIONS:
+    for option in (shaping_options, *_OPTIONS):
         with_dataset = option(with_dataset)
     return with_dataset  # type: ignore[return-value]
 

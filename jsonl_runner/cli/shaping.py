@@ -10,12 +10,10 @@ import click
 from .options import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
-#: What the options are called in a command.
-SHAPING = ("maps", "template", "system")
 #: What stands before the name of a file that holds a text.
 _OF_FILE = "@"
 
@@ -43,20 +41,20 @@ def shaping_options(command: _Command) -> _Command:
     return command
 
 
-def shape_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a Dataset that the options of `shaping_options` stand for.
+def shape_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of `shaping_options` out; return the arguments of a Dataset that they are.
 
     Raises:
         ConfigError: a map cannot be used.
     """
     found: dict[str, Any] = {}
-    if options["maps"]:
+    maps, template, system = (options.pop(name) for name in ("maps", "template", "system"))
+    if maps:
         from ..shaping import parse_map  # noqa: PLC0415  # --help need not wait for it
 
-        found["map"] = parse_map(options["maps"])
-    if options["template"] is not None:
-        found["template"] = options["template"]
-    system = options["system"]
+        found["map"] = parse_map(maps)
+    if template is not None:
+        found["template"] = template
     if system:
         is_file = system.startswith(_OF_FILE)
         found["system"] = Path(system.removeprefix(_OF_FILE)) if is_file else system
