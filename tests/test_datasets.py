@@ -97,7 +97,8 @@ def test_a_line_is_an_index_with_its_file_where_there_may_be_several(stage: Stag
     assert sorted(read_ledger(stage.output)) == names
     merged = stage.folder / "m.jsonl"
     merge(str(shards / "s-*.jsonl*"), stage.output, merged)
-    assert [json.loads(line)["input"] for line in merged.open()] == ["a", "b", "c"]
+    lines = merged.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["input"] for line in lines] == ["a", "b", "c"]
 
 
 def test_changed_rows_are_noticed_in_any_format(stage: Stage) -> None:

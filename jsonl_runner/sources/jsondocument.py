@@ -152,12 +152,15 @@ class _Document:
         tried = 0
         while self._next():
             # An object is not whole before it is closed; all else is short.
-            if self._text[self._at] != "{" or self._text.find("}", max(self._at, tried)) >= 0:
+            is_open = self._text[self._at] == "{" and self._text.find("}", self._at + tried) < 0
+            if self._is_over or not is_open:
                 try:
                     value, end = self._decoder.raw_decode(self._text, self._at)
                 except (ValueError, RecursionError) as error:
-                    if self._is_over or not self._may_go_on(error):
+                    if not self._is_cut(error):
                         raise self._broken(error) from None
+                    if self._is_over:
+                        break
                 else:
                     is_whole = end < len(self._text) or isinstance(value, (dict, list, str))
                     size = end - self._at
@@ -166,18 +169,18 @@ class _Document:
                         return value
                     continue
             tried = len(self._text) - self._at
-            if not self._more():
-                break
+            if tried > MAX_ROW_BYTES:
+                size = MAX_ROW_BYTES // 2**20
+                raise self._error(f"item {max(1, self._items)} is longer than {size} MiB")
+            self._more()
         raise self._error(f"the document is cut off within item {max(1, self._items)}")
 
-    def _may_go_on(self, error: Exception) -> bool:
-        """Return whether a value that cannot be read may be one whose end has not come yet."""
+    def _is_cut(self, error: Exception) -> bool:
+        """Return whether a value that cannot be read may be one whose end has not come."""
         if not isinstance(error, json.JSONDecodeError):
             return False
-        if len(self._text) - self._at > MAX_ROW_BYTES:
-            return False
-        is_cut = error.pos >= len(self._text) - _LONGEST_WORD
-        return is_cut or error.msg.startswith("Unterminated string")
+        end = len(self._text.rstrip(_WHITE)) if self._is_over else len(self._text) - _LONGEST_WORD
+        return error.pos >= end or error.msg.startswith("Unterminated string")
 
     def _next(self) -> str:
         """Go to what stands next, and return its first letter; nothing at the end."""
@@ -209,8 +212,6 @@ class _Document:
         return not self._is_over
 
     def _broken(self, error: Exception) -> InputError:
-        if self._is_over and self._may_go_on(error):
-            return self._error(f"the document is cut off within item {max(1, self._items)}")
         what, at = str(error) or "nested too deep", self._at
         if isinstance(error, json.JSONDecodeError):
             what, at = error.msg, error.pos

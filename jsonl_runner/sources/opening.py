@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 from ..errors import InputError
 from ..remote import shown, url_of
-from .chunks import packing_of
+from .chunks import PACKED, packing_of
 from .finding import is_pattern, kind_by_name, paths_of
 from .folders import files_in, saved_files
 from .tables import PARQUET, TABLES, TablePart
@@ -114,7 +114,7 @@ def plain_file(path: Path) -> IO[bytes] | None:
     kind = None if path.is_dir() else kind_by_name(path) or "jsonl"
     if kind == "json" and path.is_file() and is_json_lines(path, shown(path)):
         kind = "jsonl"
-    if kind != "jsonl":
+    if kind != "jsonl" or path.suffix.lower() in PACKED:
         return None
     stream = opened(path, shown(path))
     if not stream.seekable() and url_of(path) is not None:
