@@ -451,8 +451,8 @@ def test_folders(tmp_path: Path) -> None:
         ({"files": "-", "format": "parquet"}, InputError, "standard input: parquet cannot be "),
         ({"files": ()}, ConfigError, "a dataset needs a file"),
         ({"files": ["-", "a.jsonl"]}, ConfigError, "- (standard input) is read alone, without"),
-        ({"files": "a.jsonl", "format": "xml"}, ConfigError, "format 'xml' is not known; say jsonl"),
-        ({"files": "a.jsonl", "auto_index": "x"}, ConfigError, "auto_index must be line or content"),
+        ({"files": "a.jsonl", "format": "xml"}, ConfigError, "format 'xml' is not known; say "),
+        ({"files": "a.jsonl", "auto_index": "x"}, ConfigError, "auto_index must be line or "),
         (
             {"files": "a.jsonl", "auto_index": "line", "index_field": "id"},
             ConfigError,

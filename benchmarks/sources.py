@@ -1,0 +1,95 @@
+"""Time and peak memory of reading each kind of input: `python benchmarks/sources.py [rows …]`.
+
+Of 100,000 and 1,000,000 rows (or those given): `validate` reads every row of each kind, `merge`
+joins two of them with outputs, each a process of its own; memory is its peak resident size as the
+kernel counts it. Writes some 1 GB into the temporary folder and removes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import zstandard
+from pyarrow import parquet
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.batch_requests import measured
+
+_NAMES = ("index", "instruction", "input")
+#: What is read: the file, and options of the command.
+_CASES = (
+    ("d.jsonl",),
+    ("d.jsonl", "--index-field", "index"),
+    ("d.jsonl", "--auto-index", "line"),
+    ("d.jsonl", "--auto-index", "content"),
+    ("d.jsonl.gz",),
+    ("d.jsonl.zst",),
+    ("d.json",),
+    ("d.csv",),
+    ("d.parquet",),
+    ("d.arrow",),
+)
+_MERGED = ("d.jsonl", "d.jsonl.gz", "d.parquet")
+#: Rows of a row group: as many as pyarrow puts there by itself.
+_GROUP = 1024 * 1024
+
+
+def lay(folder: Path, count: int) -> None:
+    """Write the same rows in every format, and a ledger."""
+    rows = [
+        (number, "Translate into French.", f"The library opens at nine, not at {number}. " * 2)
+        for number in range(count)
+    ]
+    lines = "".join(json.dumps(dict(zip(_NAMES, row, strict=True))) + "\n" for row in rows).encode()
+    (folder / "d.jsonl").write_bytes(lines)
+    (folder / "d.jsonl.gz").write_bytes(gzip.compress(lines, 6))
+    (folder / "d.jsonl.zst").write_bytes(zstandard.compress(lines))
+    (folder / "d.json").write_bytes(b"[" + lines.rstrip().replace(b"\n", b",\n") + b"]")
+    with (folder / "d.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([_NAMES, *rows])
+    table = pa.table({name: list(cells) for name, cells in zip(_NAMES, zip(*rows, strict=True),
+                                                               strict=True)})  # fmt: skip
+    parquet.write_table(table, folder / "d.parquet", row_group_size=_GROUP)
+    with pa.OSFile(str(folder / "d.arrow"), "wb") as sink:
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=1000)
+    with (folder / "output.jsonl").open("w", encoding="utf-8") as stream:
+        stream.writelines(
+            f'{{"{row[0]}":"La bibliothèque ouvre à neuf heures."}}\n' for row in rows
+        )
+
+
+def main() -> None:
+    """Print a table for docs/performance.md."""
+    counts = [int(word) for word in sys.argv[1:]] or [100_000, 1_000_000]
+    print("| rows | command | seconds | rows/s | peak MB | MB read |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for count in counts:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            lay(folder, count)
+            cases = [("validate", *case) for case in _CASES]
+            cases += [("merge", file) for file in _MERGED]
+            for command, file, *options in cases:
+                files = [folder / "output.jsonl", folder / "m.json"] if command == "merge" else []
+                seconds, _, peak = measured(
+                    "-m", "jsonl_runner", command, folder / file, *files, "-q", *options
+                )
+                size = (folder / file).stat().st_size / 1e6
+                words = " ".join([command, file, *options])
+                print(
+                    f"| {count:,} | {words} | {seconds:.1f} | {count / seconds:,.0f} | {peak:.0f} | "
+                    f"{size:.0f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
