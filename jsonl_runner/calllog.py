@@ -144,22 +144,35 @@ def read(ledger: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def raws(ledger: Path, of: IndexSet) -> IndexMap:
-    """Return, for each of some indices, where its newest entry begins that has a `raw`.
+def raws(ledger: Path, of: IndexSet, since: int = 0) -> tuple[IndexMap, int]:
+    """Return where entries with a `raw` begin.
+
+    Args:
+        ledger: whose call log it is.
+        of: the indices to look for.
+        since: byte of the call log at which a line begins, and before which there are none.
+
+    Returns:
+        For each index, where its newest begins; and where the oldest of all does: the end of the
+        call log if there is none. For the same indices nothing before it is of use ever again.
 
     Raises:
         LedgerError: the file is there and cannot be read.
     """
-    found = IndexMap()
-    for block in read_blocks(path_for(ledger)) if len(of) else ():
+    found, oldest = IndexMap(), None
+    path = path_for(ledger)
+    end = path.stat().st_size if path.exists() else 0
+    since = min(since, end)
+    for block in read_blocks(path, since) if len(of) else ():
         start = block.start
         for line in block.lines:
             if _HAS_RAW in line:
                 entry = _entry_of(line)
                 if entry is not None and entry["index"] in of:
                     found.set(entry["index"], start)
+                    oldest = start if oldest is None else oldest
             start += len(line) + 1
-    return found
+    return found, end if oldest is None else oldest
 
 
 def entry_at(reader: LineReader, start: int) -> dict[str, Any] | None:

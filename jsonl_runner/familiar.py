@@ -57,8 +57,7 @@ def recognise(stream: IO[bytes], output: Path, found: Scan) -> Familiar:
     kept = found.input if mark is not None else None
     if kept is None:
         return _known(stream, last_input(output))._replace(mark=settled)
-    log = path_for(output)
-    if (log.stat().st_size if log.exists() else 0) < kept.log_size:
+    if _size_of(path_for(output)) < kept.log_size:
         return _known(stream, None)._replace(mark=settled)
     seen = SeenInput(kept.offsets.size, kept.digest, is_clean=True)
     later = last_input(output, since=kept.log_size)
@@ -78,6 +77,10 @@ def _known(stream: IO[bytes], seen: SeenInput | None) -> Familiar:
     if seen is None or not seen.is_clean or digest_of(stream, seen.size) != seen.digest:
         return Familiar()
     return Familiar(seen.size, seen.digest)
+
+
+def _size_of(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
 
 
 def _mark_of(stream: IO[bytes]) -> Mark | None:
@@ -130,7 +133,11 @@ def look(
         return seen, None
     # A file that has been written to while it was read is not what was read.
     before = familiar.mark if mark == familiar.mark else None
-    return seen, KeptInput(seen.digest, before, seen.offsets, path_for(output))
+    log = path_for(output)
+    known = KeptInput(seen.digest, before, seen.offsets, log)
+    if found.input is not None and _size_of(log) >= found.input.log_size:
+        known.recall_from = found.input.recall_from
+    return seen, known
 
 
 def _by_offsets(

@@ -152,6 +152,7 @@ class KeptInput:
         log: the call log that the run writes; None where the input is an earlier run's.
         log_size: of that log when the index file was written: which runs came later.
         ledger_end: bytes of the ledger whose outputs the `offsets` have been told.
+        recall_from: byte of the call log before which no answer is of use (see `recall`).
     """
 
     digest: str
@@ -160,6 +161,7 @@ class KeptInput:
     log: Path | None = None
     log_size: int = 0
     ledger_end: int = 0
+    recall_from: int = 0
 
 
 @dataclass
@@ -250,6 +252,7 @@ def _head_of(known: KeptInput, end: int) -> dict[str, Any]:
         "stretches": len(known.offsets),
         "log_size": known.log_size,
         "ledger_end": known.ledger_end,
+        "recall_from": known.recall_from,
     }
 
 
@@ -309,5 +312,6 @@ def _read(stream: IO[bytes], head: dict[str, Any], segments: Segments, *, is_cur
             offsets,
             log_size=about["log_size"],
             ledger_end=about["ledger_end"],
+            recall_from=about["recall_from"],
         )
     return kept

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .config import Config
     from .indexes import IndexSet
+    from .ledger import Scan
     from .records import Record
 
 #: What the call log says of such an output.
@@ -41,17 +42,23 @@ class Recall:
         ledger: whose call log it is.
         nulls: rows of the ledger that have a null.
         clock: where the time comes from.
+        since: byte of the call log before which there is no answer that is of use.
+
+    Attributes:
+        begins: the same for the next run.
 
     Raises:
         ConfigError: there is no such function as `post` names.
         LedgerError: the call log cannot be read.
     """
 
-    def __init__(self, config: Config, ledger: Path, nulls: IndexSet, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, ledger: Path, nulls: IndexSet, clock: Clock, since: int = 0
+    ) -> None:
         self._review = Review(load_post(config.post), Redactor(config.api_keys))
         self._shape = config.params.get("response_format")
         self._clock = clock
-        self._places = raws(ledger, nulls)
+        self._places, self.begins = raws(ledger, nulls, since)
         self._lines = LineReader(path_for(ledger)) if len(self._places) else None
         self._lock = threading.Lock()
         self._taken: list[Outcome] = []
@@ -111,3 +118,23 @@ class Recall:
         """Close the call log."""
         if self._lines is not None:
             self._lines.close()
+
+
+def recall_of(config: Config, ledger: Path, held: Scan, clock: Clock) -> Recall:
+    """Return the Recall of a run, and keep with what is known of its input where the next begins.
+
+    Args:
+        config: the settings.
+        ledger: whose call log it is.
+        held: what the ledger holds.
+        clock: where the time comes from.
+
+    Raises:
+        ConfigError: there is no such function as `post` names.
+        LedgerError: the call log cannot be read.
+    """
+    since = 0 if held.input is None else held.input.recall_from
+    found = Recall(config, ledger, held.nulls, clock, since)
+    if held.input is not None:
+        held.input.recall_from = found.begins
+    return found

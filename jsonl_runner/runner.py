@@ -31,7 +31,7 @@ from .indexes import IndexSet
 from .ledger import Ledger
 from .locking import lock_path
 from .reader import GroupReader, RowReader
-from .recall import Recall
+from .recall import Recall, recall_of
 from .recipes import check_indices
 from .records import BadRow
 from .remote import check_is_local
@@ -220,7 +220,7 @@ class _Run:
             seen = seen._replace(size=found.size, digest=found.digest, is_clean=found.is_clean)
         try:
             calllog = CallLog(self._job.output, seen)
-            earlier = Recall(self._config, self._job.output, self._ledger.found.nulls, self._clock)
+            earlier = recall_of(self._config, self._job.output, self._ledger.found, self._clock)
             with stopping(self._stop), closing(calllog), closing(earlier):
                 self._loop(team, earlier, records, calllog)
         except JsonlRunnerError as error:

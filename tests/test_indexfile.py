@@ -528,3 +528,32 @@ def choice(limit: int) -> Any:
     from jsonl_runner.choice import Choice  # noqa: PLC0415
 
     return Choice(limit=limit)
+
+
+def test_paid_answers_are_found_behind_what_was_read_before(stage: Stage) -> None:
+    """The call log is read from where its answers may be of use, and none of these is missed."""
+
+    def fails(text: str) -> str:
+        raise ValueError("not yet")
+
+    rows = [row(number) for number in range(20)]
+    rows[3] = row(3, "row 3 [[fault:context_length*1]]")
+    stage.output.write_bytes(b'{"19":"%s"}\n' % (b"x" * SEGMENT))
+    log = stage.output.with_name("output.calls.jsonl")
+    first = stage.run(rows, job={"choice": choice(10)})
+    assert (first.done, first.failed) == (9, 1)
+    read_before = size_of(log)
+    second = stage.run(job={"choice": choice(5)}, post=fails)  # a null and four more
+    assert second.failed == 5
+    kept = load(stage.output)
+    assert kept is not None
+    assert kept.input is not None
+    assert kept.input.recall_from == read_before
+    stage.simulator.journal.clear()
+    third = stage.run(post=str.upper)
+    assert (third.done, third.failed, third.exit_code) == (10, 0, 0)
+    assert len(stage.simulator.journal.calls) == 5, "five of the ten were paid for before"
+    fourth = load(stage.output)
+    assert fourth is not None
+    assert fourth.input is not None
+    assert fourth.input.recall_from > read_before
