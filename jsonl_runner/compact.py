@@ -116,7 +116,7 @@ def _ordered(ledger: Path, winners: IndexMap, order: Data | None) -> Iterator[by
         order = dataset_for(order, ledger)
         lines = LineReader(ledger)
         with contextlib.closing(lines), open_input(order) as stream:
-            for row in RowReader(stream, str(order)).rows():
+            for row in RowReader(stream, str(order), checks_images=False).rows():
                 if isinstance(row, BadRow):
                     continue
                 place = winners.get(row["index"])

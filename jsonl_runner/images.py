@@ -255,6 +255,11 @@ def digest(url: str) -> str:
         return "image:none"
 
 
+def is_lost(url: str) -> bool:
+    """Return whether an image is a file that is not there."""
+    return is_file(url) and not _path(url).exists()
+
+
 def _shown(source: str) -> str:
     return shortened(source) if source.startswith("data:") else repr(source[:200])
 

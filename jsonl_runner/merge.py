@@ -226,7 +226,8 @@ class _Merge:
         bad: list[BadRow] = []
         hidden = 0
         with contextlib.ExitStack() as stack:
-            reader = RowReader(stack.enter_context(open_input(self.data)), str(self.data))
+            stream = stack.enter_context(open_input(self.data))
+            reader = RowReader(stream, str(self.data), checks_images=False)
             lines = stack.enter_context(contextlib.closing(LineReader(self.ledger)))
             for row in reader.rows():
                 if isinstance(row, BadRow):

@@ -45,7 +45,7 @@ def new_digest() -> hashlib._Hash:
 
 
 def _row_of(
-    line: bytes | None, number: int, bad_row: BadRowOf, max_row_bytes: int
+    line: bytes | None, number: int, bad_row: BadRowOf, max_row_bytes: int, *, checks_images: bool
 ) -> dict[str, Any] | BadRow | None:
     """Return what stands in a line (None: one that is too long); None for nothing at all."""
     if line is None:
@@ -57,7 +57,7 @@ def _row_of(
         return None
     try:
         row = parse_row(content)
-        if found := images_of(row):
+        if checks_images and (found := images_of(row)):
             images.check(found, _folder(number, bad_row))
     except ValueError as error:
         return bad_row(number, str(error))
@@ -84,12 +84,21 @@ class RowReader:
         stream: opened for reading bytes.
         name: what messages call the file.
         max_row_bytes: longer lines are bad rows.
+        checks_images: whether a row is bad whose images cannot be sent: not where nothing is.
     """
 
-    def __init__(self, stream: IO[bytes], name: str, *, max_row_bytes: int = MAX_ROW_BYTES) -> None:
+    def __init__(
+        self,
+        stream: IO[bytes],
+        name: str,
+        *,
+        max_row_bytes: int = MAX_ROW_BYTES,
+        checks_images: bool = True,
+    ) -> None:
         self._stream = stream
         self._bad_row = bad_rows_of(stream, name)
         self._max = max_row_bytes
+        self._checks_images = checks_images
         self._seen = IndexSet()
         #: Number of the line read last, from 1.
         self.line = 0
@@ -97,7 +106,9 @@ class RowReader:
     def rows(self) -> Iterator[dict[str, Any] | BadRow]:
         """Yield each row as its JSON object, or as a BadRow; no line is read ahead of it."""
         for line in self._lines():
-            row = _row_of(line, self.line, self._bad_row, self._max)
+            row = _row_of(
+                line, self.line, self._bad_row, self._max, checks_images=self._checks_images
+            )
             if row is None:
                 continue
             if isinstance(row, dict) and not self._seen.add(row["index"]):
@@ -189,6 +200,7 @@ class GroupReader:
         stream: the file, opened for reading bytes.
         name: what messages call it.
         max_row_bytes: longer lines are bad rows.
+        checks_images: whether a row is bad whose images cannot be sent: not where nothing is.
         known: so many bytes of it were looked at by an earlier run, which found nothing bad.
     """
 
@@ -198,11 +210,13 @@ class GroupReader:
         name: str,
         *,
         max_row_bytes: int = MAX_ROW_BYTES,
+        checks_images: bool = True,
         known: int = 0,
     ) -> None:
         self._stream = stream
         self._bad_row = bad_rows_of(stream, name)
         self._max = max_row_bytes
+        self._checks_images = checks_images
         self._known = known
         self._grew = not known or known < _size_of(stream)
         self._seen = IndexSet()
@@ -281,7 +295,13 @@ class GroupReader:
         for number, line in enumerate(group.lines):
             too_long = line is not None and len(line) > self._max + 1
             where = group.lines_before + number + 1
-            row = _row_of(None if too_long else line, where, self._bad_row, self._max)
+            row = _row_of(
+                None if too_long else line,
+                where,
+                self._bad_row,
+                self._max,
+                checks_images=self._checks_images,
+            )
             if isinstance(row, dict):
                 place = place_of(row["index"])
                 if self._seen.put(place):

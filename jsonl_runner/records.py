@@ -139,6 +139,11 @@ def fingerprint(record: Record) -> str:
     return blake2b(jsontext.dump(content, sort_keys=True), digest_size=8).hexdigest()
 
 
+def has_lost_images(record: Record) -> bool:
+    """Return whether the file of an image is not there."""
+    return any(map(images.is_lost, record.images or images.of_messages(record.messages or ())))
+
+
 def fingerprint_number(text: str) -> int:
     """Return a fingerprint as an `IndexMap` can hold it; a text that is none becomes 0."""
     try:

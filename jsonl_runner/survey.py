@@ -9,7 +9,7 @@ from .errors import BadRowsError
 from .indexes import IndexSet
 from .offsets import Offsets
 from .reader import GroupReader
-from .records import BadRow, fingerprint, fingerprint_number
+from .records import BadRow, fingerprint, fingerprint_number, has_lost_images
 from .summary import LISTED, Named
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def bad_rows_error(bad: list[BadRow]) -> BadRowsError:
     )
 
 
-def survey(
+def survey(  # noqa: PLR0913  # what a look goes by
     stream: IO[bytes],
     name: object,
     done: IndexSet | None = None,
@@ -103,6 +103,7 @@ def survey(
     redo_changed: bool = False,
     each: Callable[[Group, Sequence[int]], None] | None = None,
     models: set[str] | None = None,
+    checks_images: bool = True,
 ) -> Survey:
     """Read an input from start to end.
 
@@ -116,11 +117,12 @@ def survey(
         redo_changed: whether a changed row counts as not done.
         each: told all rows, a group at a time, and which of the group have no output.
         models: gets the models that rows to do name for themselves.
+        checks_images: see `reader.GroupReader`.
     """
     found = Survey()
     done = IndexSet() if done is None else done
     fingerprints: IndexMap | None = None
-    reader = GroupReader(stream, str(name), known=known)
+    reader = GroupReader(stream, str(name), known=known, checks_images=checks_images)
     for group in reader.groups():
         found.bad += group.bad
         found.rows += len(group.places)
@@ -158,7 +160,8 @@ def _changed(found: Survey, group: Group, left: set[int], answered: IndexMap) ->
         if number is None or which in left:
             continue
         record = group.record(which)
-        if number != fingerprint_number(fingerprint(record)):
+        differs = number != fingerprint_number(fingerprint(record))
+        if differs and not has_lost_images(record):  # what is gone says nothing of the row
             changed.append(which)
             found.changed.add(record.index)
     return changed

@@ -51,7 +51,7 @@ def look(content: bytes, *done: str, answered: IndexMap | None = None, **options
 
 def left_of(content: bytes, *done: str) -> list[str]:
     found: list[str] = []
-    look(content, *done, each_left=found.append)
+    look(content, *done, each=lambda group, left: found.extend(map(group.index, left)))
     return found
 
 

@@ -196,7 +196,7 @@ class _Files:
         self._data = data.name
         rows, total, bad, without = self._rows, 0, 0, 0
         with open_input(data) as stream:
-            for group in GroupReader(stream, str(data)).groups():
+            for group in GroupReader(stream, str(data), checks_images=False).groups():
                 self._outputs.look(group)
                 total += len(group.places)
                 bad += len(group.bad)
