@@ -8,7 +8,6 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from .calllog import SeenInput, fingerprints, last_input, path_for
 from .indexfile import KeptInput, mark_of
 from .reader import GroupReader, digest_of
-from .sources.stream import RowStream
 from .survey import Survey, own_models, survey
 
 if TYPE_CHECKING:
@@ -50,11 +49,10 @@ def recognise(stream: IO[bytes], output: Path, found: Scan) -> Familiar:
         output: the ledger.
         found: what it holds.
     """
-    if isinstance(stream, RowStream):
-        return Familiar()  # its digest costs as much as a look at each row
-    mark = _mark_of(stream)
-    settled = mark if mark is not None and mark.is_settled else None
-    kept = found.input if mark is not None else None
+    mark, kept = _mark_of(stream), found.input
+    if mark is None:
+        return Familiar()  # its digest would cost as much as a look at each row
+    settled = mark if mark.is_settled else None
     if kept is None:
         return _known(stream, last_input(output))._replace(mark=settled)
     if _size_of(path_for(output)) < kept.log_size:
@@ -66,7 +64,7 @@ def recognise(stream: IO[bytes], output: Path, found: Scan) -> Familiar:
     same = Familiar(seen.size, seen.digest, mark=settled)
     if settled is None or settled != kept.mark:
         same = _known(stream, seen)._replace(mark=settled)
-    if mark is None or mark.size != same.size:
+    if mark.size != same.size:
         return same
     is_counted = kept.ledger_end == found.segments.size
     return same._replace(offsets=kept.offsets, is_counted=is_counted)
