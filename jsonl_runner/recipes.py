@@ -13,7 +13,7 @@ from .dataset import dataset_of
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from .dataset import Data, Dataset
@@ -22,15 +22,12 @@ if TYPE_CHECKING:
 _INDEXING = ("index_field", "auto_index", "name_files")
 
 
-def dataset_for(
-    data: Data, ledger: Path | None, note: Callable[[str], None] | None = None
-) -> Dataset:
+def dataset_for(data: Data, ledger: Path | None) -> Dataset:
     """Return an input as it was run into a ledger, unless it says itself how it is to be read.
 
     Args:
         data: the input.
         ledger: its ledger; None: there is none.
-        note: is told when the ledger's word is taken.
 
     Raises:
         ConfigError: the call log is of a later version.
@@ -40,11 +37,7 @@ def dataset_for(
     if ledger is None or not dataset.is_plain:
         return dataset
     recipe = _recorded(ledger)
-    if not recipe:
-        return dataset
-    if note is not None:
-        note(f"{dataset} is read as it was run: {_in_words(recipe)}")
-    return dataset.with_recipe(recipe)
+    return dataset.with_recipe(recipe) if recipe else dataset
 
 
 def check_indices(dataset: Dataset, ledger: Path) -> None:
@@ -115,10 +108,3 @@ def _source(recipe: Mapping[str, Any]) -> str:
 def _mapped_index(recipe: Mapping[str, Any]) -> str | None:
     """Return the field that a map makes the index of."""
     return (recipe.get("map") or {}).get("index")
-
-
-def _in_words(recipe: Mapping[str, Any]) -> str:
-    shown = {name: value for name, value in recipe.items() if isinstance(value, str)}
-    short = [f"{name} {value}" for name, value in shown.items() if len(value) <= 40]
-    more = [name for name in recipe if name not in shown or len(shown[name]) > 40]
-    return ", ".join([*short, *(name for name in more if name != "name_files")])
