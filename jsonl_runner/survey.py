@@ -85,9 +85,11 @@ def bad_rows_error(bad: list[BadRow]) -> BadRowsError:
     if len(bad) > LISTED:
         rows.append(f"… and {len(bad) - LISTED:,} more")
     plural = "row" if len(bad) == 1 else "rows"
+    others = len({row.file for row in bad}) - 1
+    more = f" and {others:,} other file{'s' if others > 1 else ''}" if others else ""
     return BadRowsError(
-        f"{bad[0].file}: {len(bad):,} {plural} cannot be used; mend them, or leave them out with "
-        "--bad-rows skip",
+        f"{bad[0].file}{more}: {len(bad):,} {plural} cannot be used; mend them, or leave them out "
+        "with --bad-rows skip",
         rows,
         len(bad),
     )

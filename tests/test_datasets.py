@@ -11,7 +11,14 @@ import pytest
 from support import Stage, read_ledger, until, write_rows
 from test_sources import csv_text, jsonl, save_to_disk, some, write_parquet
 
-from jsonl_runner import ConfigError, Dataset, InputError, LedgerError, ParallelToolkit
+from jsonl_runner import (
+    BadRowsError,
+    ConfigError,
+    Dataset,
+    InputError,
+    LedgerError,
+    ParallelToolkit,
+)
 from jsonl_runner.calllog import last_input
 from jsonl_runner.compact import compact
 from jsonl_runner.estimate import estimate
@@ -205,3 +212,26 @@ def test_a_forgotten_argument_is_named(stage: Stage) -> None:
         done = stage.cli(*words)
         assert done.returncode == 2
         assert f"Missing argument '{last}'" in done.stderr
+
+
+def test_bad_rows_of_several_files_are_counted_together(stage: Stage) -> None:
+    """The error does not put them all down to one file."""
+    for name in ("a.csv", "b.csv", "c.csv"):
+        (stage.folder / name).write_bytes(csv_text(some(2)) + b"x\n")
+    with pytest.raises(
+        BadRowsError, match=r"a\.csv and 2 other files: \d rows cannot be used"
+    ) as bad:
+        do(stage, str(stage.folder / "?.csv"))
+    assert bad.value.rows[0] == f"{stage.folder}/a.csv:4: it has 1 cell where the header has 2"
+    assert stage.simulator.journal.calls == []
+
+
+def test_batches_take_any_dataset_and_remember_how(stage: Stage) -> None:
+    """What was sent in batches is merged without a word on how its rows were made."""
+    (stage.folder / "d.csv").write_bytes(csv_text([{"instruction": "Say", "input": "a\nb"}]))
+    words = ("d.csv", "output.jsonl", "--auto-index", "content", "--simulate")
+    done = stage.cli("batch", "run", *words, "--model", "gpt-4.1-mini")
+    assert done.returncode == 0, done.stderr
+    done = stage.cli("merge", "d.csv", "output.jsonl", "merged.json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((stage.folder / "merged.json").read_bytes())) == 1
