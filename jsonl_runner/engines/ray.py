@@ -40,8 +40,9 @@ _REPORTS_PER_S = 500.0
 #: Seconds to the next report where some rows are answered; where none is; and where a worker has
 #: too few rows and more may come.
 _LINGER_S, _PATIENCE_S, _HUNGRY_S = 0.1, 0.5, 0.05
-#: A report is due when this part of a worker's threads has answered.
-_ENOUGH = 4
+#: A report is due when one of so many of a worker's threads has answered; and for so many threads it
+#: has one row in store, to go on with meanwhile.
+_ENOUGH, _STORED = 4, 2
 #: Seconds to wait at the end for workers to close what is open, and after an abort for answers.
 _GRACE_S = 2.0
 
@@ -106,6 +107,8 @@ class RayEngine:
         self._lead = lead
         self._stop = stop
         self._slots = [_Slot(number, threads) for number, threads in enumerate(lead.threads)]
+        #: Rows that are read before anybody wants them.
+        self._ahead = sum(_store_of(threads) for threads in lead.threads)
         self._pace_s = len(self._slots) / _REPORTS_PER_S
         self._events: queue.SimpleQueue[tuple[_Slot, Future[Report]] | None] = queue.SimpleQueue()
         #: Workers without a call, in the order in which they came free.
@@ -124,8 +127,8 @@ class RayEngine:
 
     @property
     def window(self) -> int:
-        """How many rows may be taken and not settled: each thread has one, and one in store."""
-        return 3 * sum(self._lead.threads)
+        """How many rows may be taken and not settled: in workers' threads and stores, and here."""
+        return self._ahead + sum(threads + _store_of(threads) for threads in self._lead.threads)
 
     def outcomes(self, records: Iterator[Record]) -> Generator[list[Outcome]]:
         """Yield Outcomes in groups as they come; see `Engine`."""
@@ -282,7 +285,7 @@ class RayEngine:
             for slot in stuck:
                 slot.is_resting = not slot.is_alone
                 room[slot] = room[slot] if slot.is_alone else 0
-        feed.ask(sum(room.values()) - len(self._again) + sum(self._lead.threads) // 2)
+        feed.ask(sum(room.values()) - len(self._again) + self._ahead)
         for slot in free:
             rows = self._rows_for(slot, room[slot], feed)
             if rows or slot.held or slot.is_resting:
@@ -309,7 +312,8 @@ class RayEngine:
             return 0
         if slot.is_alone:
             return 0 if slot.held or not self._suspects else 1
-        return max(0, slot.threads * (1 if is_dry else 2) - len(slot.held))
+        store = 0 if is_dry else _store_of(slot.threads)
+        return max(0, slot.threads + store - len(slot.held))
 
     def _rows_for(self, slot: _Slot, count: int, feed: Feed) -> list[Record]:
         if slot.is_alone:
@@ -369,6 +373,10 @@ class RayEngine:
         if slot.worker is not None:
             self._cluster.dismiss(slot.worker)
             slot.worker = None
+
+
+def _store_of(threads: int) -> int:
+    return 1 + threads // _STORED
 
 
 def _died(record: Record, deaths: int) -> Outcome:
