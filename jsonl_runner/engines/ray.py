@@ -40,8 +40,8 @@ _REPORTS_PER_S = 500.0
 #: Seconds to the next report where some rows are answered; where none is; and where a worker has
 #: too few rows and more may come.
 _LINGER_S, _PATIENCE_S, _HUNGRY_S = 0.1, 0.5, 0.05
-#: A report is due when one of so many of a worker's threads has answered; and for so many threads it
-#: has one row in store, to go on with meanwhile.
+#: A report is due when one of so many of a worker's threads has answered; and for so many threads
+#: it has one row in store, to go on with meanwhile.
 _ENOUGH, _STORED = 4, 2
 #: Seconds to wait at the end for workers to close what is open, and after an abort for answers.
 _GRACE_S = 2.0

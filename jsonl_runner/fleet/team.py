@@ -87,8 +87,7 @@ def _on_ray(  # as `team_of`
     groups = groups_of(config) if uses_keys else [()]
     cluster = Cluster(config.ray_address, _environ(config) if is_local else {})
     try:
-        if function is not None:
-            cluster.check_sending(function)
+        cluster.check_sending((function, config.post))
         posts = posts_of(groups, config.workers or cluster.nodes, threads)
         lead = RunLead(
             config,
