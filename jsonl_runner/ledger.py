@@ -85,6 +85,14 @@ class Scan:
             self.nulls.put(place)
         return False
 
+    def take(self, entries: Entries) -> None:
+        """Count many entries."""
+        if entries.outputs is None:
+            self.done.put_all(entries.places)
+            return
+        for place, _, has_output in entries:
+            self.put(place, has_output=has_output)
+
 
 def parse_line(line: bytes) -> tuple[str, Any]:
     """Return a ledger line's index and output.
@@ -238,11 +246,7 @@ def scan(path: Path) -> Scan:
         if not entries.lines.torn:
             found.lines += len(entries.lines.lines)
             found.segments.update(b"\n".join(entries.lines.lines) + b"\n")
-        if entries.outputs is None:
-            found.done.put_all(entries.places)
-            continue
-        for place, _, has_output in entries:
-            found.put(place, has_output=has_output)
+        found.take(entries)
     found.end, found.tail = torn_tail(path)
     found.is_kept = kept is not None and kept.is_current and found.segments.size == start
     return found

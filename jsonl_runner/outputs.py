@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Outputs:
     """Looks at the quality of a ledger's last outputs.
 
-    First `note` is told all entries (or `read` reads them), and `ends` the call log's; then either
-    `look` each group of rows of the input, or `look_at_all` the outputs without their rows.
+    First `note` is told all entries, and `ends` the call log's; then either `look` each group of
+    rows of the input, or `look_at_all` the outputs without their rows.
 
     Args:
         ledger: the file.
@@ -42,15 +42,6 @@ class Outputs:
         #: How answers ended: for the call log's entries, which it does not read itself.
         self.ends = Ends(ODD_ENDS)
         self._inspection = Inspection()
-
-    def read(self) -> None:
-        """Note where all outputs stand.
-
-        Raises:
-            LedgerError: the ledger cannot be read.
-        """
-        for entries in entries_of(self._ledger, []):
-            self.note(entries)
 
     def note(self, entries: Entries) -> None:
         """Note where outputs stand."""

@@ -13,6 +13,10 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Characters that are looked at; a refusal says so in its first sentence.
 _HEAD = 240
@@ -81,18 +85,23 @@ _CANNOT_JAPANESE = (
 _SORRY_CHINESE = r"(?:[很非十实][常分在]?)?(?:抱歉|对不起|對不起|不好意思|遗憾|遺憾)"
 _LACK_CHINESE = r"[^。\n]{0,16}?(?:无法|無法|不能|没有|沒有|不具备|不具備|不会|不會)"
 
-#: What an opening may begin with, and the opening.
-_OPENINGS = (
-    ("isampu", rf"{_SORRY}\b[.!]?[^.!?\n]{{0,90}}?\b{_CANNOT}{_SERVE}"),
-    ("isampub", rf"(?:{_SORRY}[,.;]? (?:but )?)?(?:as|being) {_AI},? (?:{_LACK})"),
+_FIRST_ENGLISH = ("i'", "i ", "so", "my", "pl", "ap", "un")
+
+#: The letters that an opening may begin with, two where one begins half of all texts; the opening.
+_OPENINGS: tuple[tuple[Iterable[str], str], ...] = (
+    (_FIRST_ENGLISH, rf"{_SORRY}\b[.!]?[^.!?\n]{{0,90}}?\b{_CANNOT}{_SERVE}"),
     (
-        "isampu",
+        (*_FIRST_ENGLISH, "as", "be"),
+        rf"(?:{_SORRY}[,.;]? (?:but )?)?(?:as|being) {_AI},? (?:{_LACK})",
+    ),
+    (
+        _FIRST_ENGLISH,
         (
             rf"(?:{_SORRY}[,.;]? (?:but )?)?(?:i'm|i am) (?:just |only )?{_AI}"
             rf"(?:,|\.|;| and| so)(?: and| so)? (?:{_LACK}|(?:cannot|can't|do not|don't)\b)"
         ),
     ),
-    ("i", rf"{_CANNOT}{_SERVE_THAT}"),
+    (("i ", "i'"), rf"{_CANNOT}{_SERVE_THAT}"),
     # Chinese
     (
         "很非十实抱对對不遗遺",
@@ -114,7 +123,7 @@ _OPENINGS = (
             rf"[^\n]{{0,60}}?{_CANNOT_JAPANESE}"
         ),
     ),
-    ("私a人大言", rf"{_AI_JAPANESE}[^\n]{{0,60}}?{_CANNOT_JAPANESE}"),
+    (("私", "ai", "人", "大", "言"), rf"{_AI_JAPANESE}[^\n]{{0,60}}?{_CANNOT_JAPANESE}"),
     # Korean, Spanish, French, German
     (
         "죄미",
@@ -124,7 +133,7 @@ _OPENINGS = (
         ),
     ),
     (
-        "ldc",
+        ("lo", "la", "di", "co"),
         (
             r"(?:lo siento|lamento|lo lamento|disculpa|como (?:una? )?(?:ia|modelo de lenguaje|"
             r"inteligencia artificial))\b[^\n]{0,60}?\bno (?:puedo|me es posible|soy capaz de) "
@@ -132,7 +141,7 @@ _OPENINGS = (
         ),
     ),
     (
-        "jde",
+        ("je", "dé", "en"),
         (
             r"(?:je suis (?:vraiment )?désolée?|désolée?|je m'excuse|en tant qu'(?:ia|intelligence "
             r"artificielle|assistant|modèle de langage))\b[^\n]{0,60}?\bje ne (?:peux|suis pas en "
@@ -141,30 +150,34 @@ _OPENINGS = (
         ),
     ),
     (
-        "etla",
+        ("es", "tu", "en", "le", "al"),
         (
             r"(?:es tut mir (?:wirklich )?leid|tut mir leid|entschuldigung|leider|als "
             r"(?:ki|sprachmodell|künstliche intelligenz))\b[^\n]{0,40}?\b(?:kann|darf) ich\b"
-            r"[^.\n]{0,60}?\b(?:nicht|keine?n?)\b[^.\n]{0,30}?\b(?:helfen|unterstützen|bereitstellen|beantworten|"
-            r"erstellen|erfüllen|geben)"
+            r"[^.\n]{0,60}?\b(?:nicht|keine?n?)\b[^.\n]{0,30}?\b(?:helfen|unterstützen|"
+            r"bereitstellen|beantworten|erstellen|erfüllen|geben)"
         ),
     ),
 )
 
 
-#: What a refusal may begin with, edges and capitals included: most texts are told by that.
-_MAY_BEGIN = frozenset(_EDGE).union(*(set(first) | set(first.upper()) for first, _ in _OPENINGS))
+#: What a refusal may begin with; most texts are told by that.
+_FIRST = frozenset(first for firsts, _ in _OPENINGS for first in firsts)
+#: The same with what may stand ahead of it, and with the other apostrophe.
+_MAY_BEGIN = _FIRST.union(_EDGE, ["i’"])
 
 
-@functools.lru_cache(maxsize=256)
+@functools.cache
 def _beginning_with(first: str) -> tuple[re.Pattern[str], ...]:
-    """Return the openings that may begin with a character."""
-    return tuple(re.compile(opening) for firsts, opening in _OPENINGS if first in firsts)
+    """Return the openings that may begin with one of `_FIRST`."""
+    return tuple(re.compile(opening) for firsts, opening in _OPENINGS if first in tuple(firsts))
 
 
 def is_refusal(text: str) -> bool:
     """Return whether a text begins as a refusal does; a text that only holds "sorry" is none."""
-    if text[:1] not in _MAY_BEGIN:
+    first = text[:2].lower()
+    if first not in _MAY_BEGIN and first[:1] not in _MAY_BEGIN:
         return False
     head = text[:_HEAD].lstrip(_EDGE).lower().replace("’", "'")
-    return bool(head) and any(opening.match(head) for opening in _beginning_with(head[0]))
+    first = head[:1] if head[:1] in _FIRST else head[:2]
+    return first in _FIRST and any(opening.match(head) for opening in _beginning_with(first))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .calllog import answered, read
 from .indexes import IndexMap, place_of
-from .ledger import scan
+from .ledger import Scan, entries_of
 from .outputs import Outputs
 from .quality import Quality
 from .reader import open_input
@@ -76,9 +76,10 @@ def status(data: Data, ledger: Path) -> Status:
         LedgerError: the ledger cannot be read.
     """
     data = dataset_for(data, ledger)
-    outputs = Outputs(ledger)
-    outputs.read()
-    found = scan(ledger)
+    outputs, found = Outputs(ledger), Scan()
+    for entries in entries_of(ledger, found.damage):
+        found.take(entries)
+        outputs.note(entries)
     result = Status(damage=[str(item) for item in found.damage])
     calls = _Calls(result)
     for entry in read(ledger):
