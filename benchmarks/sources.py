@@ -14,10 +14,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pyarrow as pa
-import zstandard
-from pyarrow import parquet
-
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.batch_requests import measured
@@ -43,6 +39,10 @@ _GROUP = 1024 * 1024
 
 def lay(folder: Path, count: int) -> None:
     """Write the same rows in every format, and a ledger."""
+    import pyarrow as pa  # noqa: PLC0415  # not in the process whose children are measured
+    import zstandard  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
+
     rows = [
         (number, "Translate into French.", f"The library opens at nine, not at {number}. " * 2)
         for number in range(count)

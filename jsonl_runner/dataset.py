@@ -27,6 +27,8 @@ Shape: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 FORMATS = tuple(dict.fromkeys(KINDS.values()))
 AUTO_INDICES = ("line", "content")
 STDIN = "-"
+#: What says together how rows are named.
+_INDEXING = ("index_field", "auto_index", "name_files")
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Dataset:
         return {**said, "name_files": self._names_files()} if "auto_index" in said else said
 
     def with_recipe(self, recipe: Mapping[str, Any]) -> Dataset:
-        """Return the same files with a recipe; a format that their names tell stays.
+        """Return the same files with a recipe; what they say themselves holds.
 
         Raises:
             ConfigError: it is none.
@@ -128,10 +130,12 @@ class Dataset:
         known = {entry.name for entry in fields(self) if entry.init} - {"files"}
         if unknown := sorted({*recipe} - known):
             raise ConfigError(f"a dataset's recipe has no {', '.join(unknown)}")
-        said = dict(recipe)
+        own = {*self._said()}
+        if own & {*_INDEXING} or "index" in (self.map or ()):
+            own |= {*_INDEXING}
         if all(finding.kind_by_name(Path(given)) for given in self.given):
-            said.pop("format", None)
-        return replace(self, **said)
+            own.add("format")
+        return replace(self, **{name: recipe[name] for name in recipe if name not in own})
 
     def _said(self) -> dict[str, Any]:
         entries = {

@@ -23,7 +23,7 @@ _INDEXING = ("index_field", "auto_index", "name_files")
 
 
 def dataset_for(data: Data, ledger: Path | None) -> Dataset:
-    """Return an input as it was run into a ledger, unless it says itself how it is to be read.
+    """Return an input as it was run into a ledger; what it says itself holds.
 
     Args:
         data: the input.
@@ -34,9 +34,7 @@ def dataset_for(data: Data, ledger: Path | None) -> Dataset:
         LedgerError: it cannot be read.
     """
     dataset = dataset_of(data)
-    if ledger is None or not dataset.is_plain:
-        return dataset
-    recipe = _recorded(ledger)
+    recipe = None if ledger is None else _recorded(ledger)
     return dataset.with_recipe(recipe) if recipe else dataset
 
 

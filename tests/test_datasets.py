@@ -59,6 +59,10 @@ def test_every_command_takes_a_recorded_recipe(stage: Stage) -> None:
     assert (first["index"], first["id"]) == ("000", "000")
     assert gather(stage.output, data).rows.total == 5
     assert estimate(stage.config(), data, stage.output).to_do == 0
+    text = data.rename(stage.folder / "people.txt")
+    assert status(Dataset(text, format="csv"), stage.output).done == 5
+    assert status(Dataset(text, format="csv", auto_index="content"), stage.output).done == 0
+    data = text.rename(data)
     compact(stage.output, data)
     assert list(read_ledger(stage.output)) == ["000", "001", "002", "003", "004"]
 

@@ -162,7 +162,7 @@ def _report(
 def _next_steps(summary: RunSummary, data: Dataset, output: Path, command: str) -> list[str]:
     if summary.stop_code in {EXIT_USAGE, EXIT_STOPPED, EXIT_BUDGET}:
         return []  # the error that follows says what to do first
-    if data.is_stdin:
+    if data.is_pipe:
         return []
     if summary.left_out and summary.stopped is None:
         return ["next: the same command without --limit and --sample does the other rows"]
