@@ -359,7 +359,8 @@ def test_percentiles_within_their_error(durations: list[float]) -> None:
     found, ordered = histogram.result(), sorted(durations)
     for name, part in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         exact = ordered[max(0, -int(-part * len(ordered) // 1) - 1)]
-        assert getattr(found, name) == pytest.approx(exact, rel=found.relative_error, abs=1e-4)
+        # It is told in tenths of a millisecond, and the middle of a band is no round number.
+        assert abs(getattr(found, name) - exact) <= found.relative_error * exact + 1e-4
     assert found.longest == pytest.approx(ordered[-1], abs=1e-4)
     assert found.mean == pytest.approx(statistics.fmean(durations), abs=1e-3)
     assert sum(band.count for band in found.bands) == found.count == len(durations)
