@@ -180,7 +180,7 @@ def test_a_pasted_full_endpoint_is_taken_as_its_base(files: Stage) -> None:
         (["--param", 'messages=[{"role": "user"}]'], "messages"),
         (["--proxy", "127.0.0.1:1"], "proxy must begin with one of http://"),
         (["--model", " "], "model must be a text"),
-        (["more.jsonl"], "more.jsonl"),
+        (["more.jsonl"], "output.jsonl: there is no such file; check the path"),  # it is no DATA
         (["--config", "nowhere.json"], "nowhere.json: there is no such configuration file; copy"),
     ],
 )
