@@ -31,6 +31,16 @@ class Budget:
         """What may be spent; None: all."""
         return self._limit
 
+    def allow(self, limit: float | None) -> None:
+        """Take another limit."""
+        with self._lock:
+            self._limit = limit
+
+    def add(self, spent: float) -> None:
+        """Count what was spent without a reservation here."""
+        with self._lock:
+            self._spent += spent
+
     @property
     def spent(self) -> float:
         """What is spent and settled."""

@@ -80,6 +80,29 @@ class Spent(NamedTuple):
     learnt: _Learnt | None = None
 
 
+class Lack(NamedTuple):
+    """Why a call cannot be paid: the limit's option, and what the call may take."""
+
+    option: str
+    next_: float
+
+
+class Use(NamedTuple):
+    """What a process has used of its part of the limits.
+
+    Attributes:
+        spent: without what was spent before it began.
+        unanswered: calls whose answer never came, and that may be billed.
+        lack: why it cannot go on; None: it can.
+        limits: of dollars and of tokens, as it was granted them last.
+    """
+
+    spent: Spent
+    unanswered: int
+    lack: Lack | None
+    limits: tuple[float | None, float | None]
+
+
 class Hold(NamedTuple):
     """What is set aside for a call.
 
@@ -101,12 +124,21 @@ class Spending:
         config: the settings.
         clock: what rows wait by, and what prices change with.
         before: what earlier runs on the ledger spent.
+        is_part: whether the limits are a part of somebody else's, who may `grant` more: then a
+            row waits for that where it could not be paid.
 
     Raises:
         ConfigError: there is a limit on cost, and the model has no price.
     """
 
-    def __init__(self, config: Config, clock: Clock, before: Spent = Spent()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        before: Spent = Spent(),  # noqa: B008  # it cannot be changed
+        *,
+        is_part: bool = False,
+    ) -> None:
         self._model = config.model
         self._clock = clock
         costs = Costs(prices_of(config.prices), config.api_base, clock)
@@ -117,6 +149,8 @@ class Spending:
         self.tokens = Budget(config.max_tokens_total, float(before.tokens))
         #: Calls whose answer never came, and that may be billed.
         self.unanswered = 0
+        self._is_part = is_part
+        self._lack: Lack | None = None
         self._learnt: dict[str, _Learnt] = {}
         self._turn = threading.Lock()
         # Reentrant: a signal handler that wakes the waiter may interrupt a holder.
@@ -171,11 +205,13 @@ class Spending:
         """
         with self._turn, self._changed:  # one waits, the others stand behind it
             while not stop.requested:
-                hold, why = self._fit(request)
-                if hold is not None:
-                    return hold
+                found = self._fit(request)
+                if isinstance(found, Hold):
+                    return found
                 if self.cost.in_flight == 0:
-                    raise BudgetReachedError(why)
+                    if not self._is_part:
+                        raise self.reached(found)
+                    self._lack = found
                 self._clock.wait(self._changed, None)
         return None
 
@@ -209,7 +245,32 @@ class Spending:
             self.tokens.settle(hold.tokens, tokens)
             self._changed.notify()
 
-    def _fit(self, request: Request) -> tuple[Hold | None, str]:
+    def grant(self, cost: float | None, tokens: float | None, known: Spent) -> None:
+        """Take other limits, and what others have learnt of how long answers are."""
+        with self._changed:
+            if (cost, tokens) != (self.cost.limit, self.tokens.limit):
+                self._lack = None
+            self.cost.allow(cost)
+            self.tokens.allow(tokens)
+            self.before = self.before._replace(learnt=known.learnt)
+            self._changed.notify_all()
+
+    def use(self) -> Use:
+        """Return what was used so far."""
+        with self._changed:
+            learnt = next(iter(self._learnt.values()), self.before.learnt)
+            cost = self.cost.spent - self.before.cost
+            tokens = int(self.tokens.spent) - self.before.tokens
+            limits = (self.cost.limit, self.tokens.limit)
+            return Use(Spent(cost, tokens, 0, learnt), self.unanswered, self._lack, limits)
+
+    def count(self, cost: float, tokens: float, unanswered: int) -> None:
+        """Count what others have used."""
+        self.cost.add(cost)
+        self.tokens.add(tokens)
+        self.unanswered += unanswered
+
+    def _fit(self, request: Request) -> Hold | Lack:
         """Reserve for a call if it fits; else return why it does not."""
         prompt, completion = self._expected(request)
         likely = prompt + (completion or 0.0)
@@ -219,13 +280,12 @@ class Spending:
             is_known = True
         held = self.cost.reserve(cost if is_known else None)
         if held is None:
-            return None, self._reached("--max-cost", self.cost, cost, self.before.cost)
+            return Lack("--max-cost", cost)
         tokens = self.tokens.reserve(likely if is_known else None)
         if tokens is None:
             self.cost.settle(held, 0.0)
-            before = float(self.before.tokens)
-            return None, self._reached("--max-tokens-total", self.tokens, likely, before)
-        return Hold(held, tokens, cost, likely), ""
+            return Lack("--max-tokens-total", likely)
+        return Hold(held, tokens, cost, likely)
 
     def _expected(self, request: Request) -> tuple[float, float | None]:
         """Return the tokens that prompt and answer are expected to take; None: not known."""
@@ -244,13 +304,16 @@ class Spending:
         usage = {"prompt_tokens": math.ceil(prompt), "completion_tokens": math.ceil(completion)}
         return self.cost_of(usage, request.model or self._model)[0] or 0.0
 
-    def _reached(self, option: str, budget: Budget, next_: float, before: float) -> str:
-        show = dollars if budget is self.cost else whole
+    def reached(self, lack: Lack) -> BudgetReachedError:
+        """Return the error that says what is spent."""
+        budget, before, show = self.tokens, float(self.before.tokens), whole
+        if lack.option == "--max-cost":
+            budget, before, show = self.cost, self.before.cost, dollars
         earlier = f", {show(before)} of it by earlier runs" if before else ""
-        return (
-            f"{option} {show(budget.limit or 0.0)} is reached: {show(budget.spent)} spent{earlier}"
-            f", and the next call may take {show(next_)}; the rows left are unwritten, go on with "
-            f"a higher {option}"
+        return BudgetReachedError(
+            f"{lack.option} {show(budget.limit or 0.0)} is reached: {show(budget.spent)} spent"
+            f"{earlier}, and the next call may take {show(lack.next_)}; the rows left are "
+            f"unwritten, go on with a higher {lack.option}"
         )
 
 

@@ -60,7 +60,7 @@ class PlainLead:
     def word(self, number: int) -> Any:
         return None
 
-    def heard(self, number: int, told: Any) -> None:
+    def heard(self, number: int, told: Any, *, has_rows: bool) -> None:
         self.heard_of.add(told)
 
     def is_stuck(self, number: int) -> bool:

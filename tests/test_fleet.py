@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +17,10 @@ from jsonl_runner.errors import ConfigError, NoUsableKeyError, WrongEndpointErro
 from jsonl_runner.fleet.duty import Brief, CrewDuty, Told, Word, digest_of
 from jsonl_runner.fleet.lead import RunLead
 from jsonl_runner.fleet.posts import Post, groups_of, posts_of, share_of
+from jsonl_runner.fleet.purse import Purse
 from jsonl_runner.keys import KeysView
 from jsonl_runner.snapshot import KeyView
+from jsonl_runner.spending import Lack, Spending, Spent, Use, _Learnt
 
 if TYPE_CHECKING:
     from support import Stage
@@ -63,6 +66,48 @@ def test_groups_are_as_configured_and_each_other_key_by_itself() -> None:
         groups_of(wrong)
 
 
+@given(
+    workers=st.integers(1, 8),
+    limit=st.integers(0, 3000),
+    steps=st.lists(st.tuples(st.integers(0, 7), st.booleans(), st.integers(0, 9)), max_size=80),
+    is_known=st.booleans(),
+)
+def test_what_workers_spend_is_never_more_than_the_limit_and_all_of_it_is_used(
+    workers: int, limit: int, steps: list[tuple[int, bool, int]], *, is_known: bool
+) -> None:
+    """For every number of workers, also when some die: calls of 10 tokens, one at a time each."""
+    config = load(None, {"max_tokens_total": max(1, limit)}, {})
+    learnt = _Learnt()
+    if is_known:
+        learnt.add(20, 5, 5)
+    spending = Spending(config, FakeClock(), Spent(learnt=learnt))
+    purse = Purse(spending, workers)
+    used = [0] * workers
+    lost = 0
+    lack = None
+    # After these steps, all in turn until nobody can pay.
+    turns = itertools.chain(steps, ((turn % workers, True, 1) for turn in range(2000)))
+    for which, has_rows, dies in turns:
+        number = which % workers
+        if dies == 0:
+            purse.lost(number, 0)  # with nothing in flight
+            lost, used[number] = lost + used[number], 0
+        purse.gave(number)
+        grant = purse.grant(number)
+        assert grant.tokens is not None
+        while has_rows and used[number] + 10 <= grant.tokens:
+            used[number] += 10
+        why = Lack("--max-tokens-total", 10) if has_rows else None
+        spent = Spent(0.0, used[number], 0, grant.known.learnt)
+        lack = purse.heard(number, Use(spent, 0, why, grant[:2]), has_rows=has_rows)
+        assert lost + sum(used) <= max(1, limit)
+        if lack is not None:
+            break
+    assert lack is not None
+    assert lost + sum(used) > limit - 10
+    assert spending.view()["tokens_spent"] == lost + sum(used)
+
+
 class Led:
     """A lead of some workers, and what it has said."""
 
@@ -80,7 +125,7 @@ class Led:
             stop=self.stop,
             note=self.notes.append,
             function=None,
-            is_priced=False,
+            spending=None,
         )
 
     def hear(self, number: int, *keys: KeyView, has_worked: bool = True, **view: Any) -> None:
@@ -88,7 +133,7 @@ class Led:
         given_ = {"in_flight": 0, "calls": 0, "waiting_for": "", "trouble": "", **view}
         for state in ("ready", "cooling", "retired"):
             given_[state] = states.count(state)
-        self.lead.heard(number, Told(KeysView(**given_), keys, (), has_worked))
+        self.lead.heard(number, Told(KeysView(**given_), keys, (), has_worked), has_rows=True)
 
 
 def test_keys_of_several_workers_are_shown_as_one_table() -> None:
@@ -163,7 +208,7 @@ def test_a_brief_holds_no_key_and_its_worker_finds_them(stage: Stage) -> None:
         stop=Stop(),
         note=print,
         function=None,
-        is_priced=True,
+        spending=Spending(config, FakeClock()),
     )
     made = lead.duty(0)
     assert not any(key in repr(made) for key in KEYS)

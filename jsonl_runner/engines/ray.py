@@ -60,8 +60,8 @@ class Lead(Protocol):
     def word(self, number: int) -> Any:
         """Return what a worker is to know with its next order; None: nothing."""
 
-    def heard(self, number: int, told: Any) -> None:
-        """Take note of what a worker tells."""
+    def heard(self, number: int, told: Any, *, has_rows: bool) -> None:
+        """Take note of what a worker tells, and whether it still has rows."""
 
     def is_stuck(self, number: int) -> bool:
         """Return whether a worker can do nothing for a while, though others may."""
@@ -202,7 +202,7 @@ class RayEngine:
         slot.is_open, slot.failures = True, 0
         slot.threads, slot.stored = report.threads, report.stored
         if report.told is not None:
-            self._lead.heard(slot.number, report.told)
+            self._lead.heard(slot.number, report.told, has_rows=bool(slot.held))
         if report.defect:
             self._defect = RuntimeError(f"a worker failed: {report.defect}")
         if report.is_over:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ..keys import KeysView
     from ..records import Outcome, Record
     from ..snapshot import KeyView
+    from ..spending import Use
+    from .purse import Grant
 
 #: Bytes of a key's digest, and of the salt that is another in each run.
 _DIGEST_BYTES, SALT_BYTES = 16, 16
@@ -45,12 +47,14 @@ class Word(NamedTuple):
         sharers, place: how many workers have its keys now, and which of them it is, from 0.
         retired: keys of no more use, by label, and why.
         cooled: keys that others were told to let rest: seconds, and what was said.
+        grant: what it may spend; None: whatever it takes.
     """
 
     sharers: int
     place: int
     retired: Mapping[str, str]
     cooled: Mapping[str, tuple[float, str]]
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,14 @@ class Told(NamedTuple):
         keys: each of them.
         notes: for the user, since the last time.
         has_worked: whether any row has its output.
+        use: what it has used of its grant.
     """
 
     view: KeysView
     keys: tuple[KeyView, ...]
     notes: tuple[str, ...]
     has_worked: bool
+    use: Use | None = None
 
 
 def digest_of(key: str, salt: bytes) -> bytes:
@@ -124,13 +130,14 @@ class CrewDuty:
         self._calls = config.per_key_concurrency
         clock = SystemClock()
         self.stop = Stop()
+        self._spending = Spending(config, clock, is_part=True) if brief.is_priced else None
         self._crew = assemble(
             config,
             clock=clock,
             stop=self.stop,
             note=self._notes.append,
             function=brief.function,
-            spending=Spending(config, clock) if brief.is_priced else None,
+            spending=self._spending,
         )
         self._notes += self._crew.notes
         self.threads = self._crew.threads
@@ -149,6 +156,8 @@ class CrewDuty:
         if share != self._share:
             self._share = share
             self._crew.rotator.share(1 / word.sharers, share_of(self._calls, *share))
+        if word.grant is not None and self._spending is not None:
+            self._spending.grant(*word.grant)
         for label, why in word.retired.items():
             self._crew.rotator.learn(label, retired=why, why=why)
         for label, (cooldown_s, why) in word.cooled.items():
@@ -157,12 +166,16 @@ class CrewDuty:
     def tell(self) -> Told | None:
         """Return the state of the keys; not more often than anybody looks."""
         now = time.monotonic()
-        if now - self._looked_at < _LOOK_S and not self._notes and not self.stop.requested:
+        use = None
+        if self._spending is not None and self._spending.is_limited:
+            use = self._spending.use()
+        has_news = use is not None or self._notes or self.stop.requested
+        if now - self._looked_at < _LOOK_S and not has_news:
             return None
         self._looked_at = now
         rotator = self._crew.rotator
         notes = tuple(self._notes.popleft() for _ in range(len(self._notes)))
-        return Told(rotator.view(), tuple(rotator.keys()), notes, self._has_worked)
+        return Told(rotator.view(), tuple(rotator.keys()), notes, self._has_worked, use)
 
     def close(self) -> None:
         """Close connections and cache."""

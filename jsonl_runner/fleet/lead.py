@@ -15,6 +15,7 @@ from ..keys import KeysView
 from ..limits import in_words
 from ..snapshot import KeyView
 from .duty import SALT_BYTES, Brief, CrewDuty, Told, Word, digest_of
+from .purse import Purse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..clock import Clock, Stop
     from ..config import Config
     from ..engines.station import Duty
+    from ..spending import Spending
     from .posts import Post
 
 #: Seconds. For a shorter cooldown a row is not given to another worker.
@@ -53,7 +55,7 @@ class RunLead:
         stop: requested when nobody can succeed.
         note: tells the user.
         function: stands in for the provider.
-        is_priced: whether costs are told.
+        spending: what calls cost and may cost; None: nobody asks.
     """
 
     def __init__(
@@ -65,18 +67,18 @@ class RunLead:
         stop: Stop,
         note: Callable[[str], None],
         function: StandIn | None,
-        is_priced: bool,
+        spending: Spending | None,
     ) -> None:
-        # Limits on what is spent are the lead's; nor has a worker another engine below it.
-        self._config = replace(
-            config, api_keys=(), engine="local", max_cost=None, max_tokens_total=None, origins={}
-        )
+        # A worker has no other engine below it.
+        self._config = replace(config, api_keys=(), engine="local", origins={})
         self._keys = {key.position: key for key in config.api_keys}
         self._clock = clock
         self._stop = stop
         self._note = note
         self._function = function
-        self._is_priced = is_priced
+        self._spending = spending
+        is_limited = spending is not None and spending.is_limited
+        self._purse = Purse(spending, len(posts)) if spending is not None and is_limited else None
         self._salt = os.urandom(SALT_BYTES)
         self._members = [_Member(post) for post in posts]
         self._sharers: dict[tuple[int, ...], list[_Member]] = {}
@@ -106,18 +108,22 @@ class RunLead:
             config.file,
             {digest_of(self._keys[p].reveal(), self._salt): p for p in member.post.keys},
             self._salt,
-            self._word(member),
+            self._word(member, number),
             self._function,
-            self._is_priced,
+            self._spending is not None,
         )
         return partial(CrewDuty, brief)
 
     def word(self, number: int) -> Word | None:
         """Return what a worker is to know; nothing, where it shares its keys with nobody."""
         member = self._members[number]
-        return self._word(member) if member.post.sharers > 1 else None
+        has_news = member.post.sharers > 1
+        if self._purse is not None:
+            self._purse.gave(number)
+            has_news = True
+        return self._word(member, number) if has_news else None
 
-    def _word(self, member: _Member) -> Word:
+    def _word(self, member: _Member, number: int) -> Word:
         now = self._clock.now()
         sharers = [other for other in self._sharers[member.post.keys] if other.ended is None]
         place = sharers.index(member) if member in sharers else 0
@@ -127,12 +133,17 @@ class RunLead:
             if until > now
         }
         retired, member.retired, member.cooled = member.retired, {}, {}
-        return Word(max(1, len(sharers)), place, retired, cooled)
+        grant = self._purse.grant(number) if self._purse is not None else None
+        return Word(max(1, len(sharers)), place, retired, cooled, grant)
 
     # -- from the workers ------------------------------------------------------------------------
 
-    def heard(self, number: int, told: Told) -> None:
+    def heard(self, number: int, told: Told, *, has_rows: bool) -> None:
         """Take note of what a worker tells; tell those who share its keys."""
+        if self._purse is not None and self._spending is not None and told.use is not None:
+            lack = self._purse.heard(number, told.use, has_rows=has_rows)
+            if lack is not None:
+                self._stop.request(self._spending.reached(lack))
         member = self._members[number]
         before = {key.label: key for key in member.told.keys} if member.told is not None else {}
         member.told, member.told_at = told, self._clock.now()
@@ -168,6 +179,8 @@ class RunLead:
         """Take note that a worker is gone."""
         self._note(f"worker {number + 1} is gone, and its {rows:,} rows are done again: {why}")
         member = self._members[number]
+        if self._purse is not None:
+            self._purse.lost(number, min(rows, member.post.threads))
         for key in member.told.keys if member.told is not None else ():
             calls, errors, refused = self._past.get(key.label, (0, 0, 0))
             past = (calls + key.calls, errors + key.errors, refused + key.refused)
@@ -178,6 +191,8 @@ class RunLead:
         """Take note that a worker can do no more; end the run where nobody can."""
         member = self._members[number]
         member.ended = why
+        if self._purse is not None:
+            self._purse.ended(number)
         lacks_keys = member.told is not None and not (
             member.told.view.ready or member.told.view.cooling
         )

@@ -96,7 +96,7 @@ def _on_ray(  # as `team_of`
             stop=stop,
             note=note,
             function=function,
-            is_priced=spending is not None,
+            spending=spending,
         )
         engine = RayEngine(cluster, lead, stop=stop)
     except BaseException:
@@ -121,8 +121,6 @@ def _check(config: Config, *, is_local: bool) -> None:
         raise ConfigError(
             f"--ray-address {config.ray_address}: a cache is one machine's; leave --cache out"
         )
-    if config.max_cost is not None or config.max_tokens_total is not None:
-        raise ConfigError("--max-cost and --max-tokens-total are kept by --engine local only")
 
 
 def _environ(config: Config) -> dict[str, str]:
