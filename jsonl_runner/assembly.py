@@ -137,7 +137,7 @@ def assemble(
     Raises:
         ConfigError: there is no key, or no such function as `post` names.
     """
-    keys = _keys(config, function)
+    keys = keys_of(config, function)
     threads, per_key, notes = _sizes(config, len(keys), rows)
     redact = Redactor(config.api_keys)
     review = Review(load_post(config.post), redact)
@@ -272,7 +272,12 @@ def _callers(
     return chat, CachingCaller(asking, hearing, cache, config.api_base, clock=clock, note=note)
 
 
-def _keys(config: Config, function: StandIn | None) -> tuple[Secret, ...]:
+def keys_of(config: Config, function: StandIn | None) -> tuple[Secret, ...]:
+    """Return the keys that calls are made with; for a function that needs none, one that is none.
+
+    Raises:
+        ConfigError: there is no key.
+    """
     keys = config.api_keys if function is None or function.uses_keys else ()
     if not keys and function is None:
         raise ConfigError(

@@ -272,6 +272,15 @@ def test_what_cannot_be_done_elsewhere_is_refused(
         tool.run()
 
 
+def test_without_a_key_it_says_so_as_on_one_machine(stage: Stage) -> None:
+    """Nobody looks for a cluster either."""
+    write_rows(stage.data, [row(1)])
+    config = stage.config_file(api_keys=[])
+    tool = ParallelToolkit(config, stage.data, stage.output, quiet=True, engine="ray")
+    with pytest.raises(ConfigError, match="no API key: put it into"):
+        tool.run()
+
+
 def test_without_ray_it_says_what_to_install(stage: Stage) -> None:
     """One line with the command."""
     try:

@@ -152,6 +152,8 @@ class Cluster:
             raise RuntimeError(f"a worker failed: {error.cause!r}") from None
         except exceptions.RayError as error:
             raise WorkerLostError(_first_line(error)) from None
+        except Exception as error:  # noqa: BLE001  # what it sent cannot be read, or Ray is at its end
+            raise RuntimeError(f"Ray failed: {error!r}") from None
 
     def close(self) -> None:
         """Leave the cluster; one of its own ends."""

@@ -224,9 +224,10 @@ class RunLead:
                 found[key.label] = _together(found[key.label], view) if key.label in heard else view
                 heard.add(key.label)
         for label, why in self._retired.items():
-            found[label] = replace(found[label], state="retired", reason=why, cooldown_s=0.0)
+            key = found.get(label, KeyView(label))
+            found[label] = replace(key, state="retired", reason=why, cooldown_s=0.0)
         for label, (calls, errors, refused) in self._past.items():
-            key = found[label]
+            key = found.get(label, KeyView(label))
             found[label] = replace(
                 key,
                 calls=key.calls + calls,

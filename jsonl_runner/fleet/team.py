@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..assembly import assemble, sizes
+from ..assembly import assemble, keys_of, sizes
 from ..config import ARGUMENTS, ENV_PREFIX
 from ..engines.local import LocalEngine
 from ..errors import ConfigError
@@ -79,12 +78,11 @@ def _on_ray(  # as `team_of`
 
     is_local = config.ray_address == LOCAL
     _check(config, is_local=is_local)
-    uses_keys = function is None or function.uses_keys
-    if not uses_keys:
+    if function is not None and not function.uses_keys:
         config = replace(config, api_keys=())
-    threads, per_key = sizes(config, max(1, len(config.api_keys)), rows)
+    threads, per_key = sizes(config, len(keys_of(config, function)), rows)
     config = replace(config, per_key_concurrency=per_key)
-    groups = groups_of(config) if uses_keys else [()]
+    groups = groups_of(config) or [()]
     cluster = Cluster(config.ray_address, _environ(config) if is_local else {})
     try:
         cluster.check_sending((function, config.post))
@@ -125,8 +123,6 @@ def _check(config: Config, *, is_local: bool) -> None:
 
 def _environ(config: Config) -> dict[str, str]:
     """Return what workers of our own cluster need to find keys that stand nowhere else."""
-    if config.origins.get("api_keys") != ARGUMENTS:
+    if config.origins.get("api_keys") != ARGUMENTS or not config.api_keys:
         return {}  # they read what this process has read
-    name = f"{ENV_PREFIX}API_KEYS"
-    keys = [key.reveal() for key in config.api_keys]
-    return {name: ",".join(keys)} if keys else {name: os.environ.get(name, "")}
+    return {f"{ENV_PREFIX}API_KEYS": ",".join(key.reveal() for key in config.api_keys)}
