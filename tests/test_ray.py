@@ -146,7 +146,7 @@ def test_a_worker_then_a_node_are_lost_and_no_row_is(ray_stage: Stage) -> None:
     stage = ray_stage
     rows = [row(number) for number in range(2500)]
     write_rows(stage.data, rows)
-    stage.config_file()
+    stage.config_file(api_keys=[*KEYS, "sk-test-cccccccccccccccc0003"])  # one for each worker
     journal = stage.simulator.journal
     with three_nodes() as nodes:
         words = ("--ray-address", nodes.address, "--workers", "3", "--threads", str(3 * THREADS))
