@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         RunStoppedError,
         WrongEndpointError,
     )
+    from .judging import Judge
     from .merge import MergeSummary
     from .models import (
         CallFailedError,
@@ -60,6 +61,7 @@ __all__ = [
     "Gpt35Turbo16K",
     "InputError",
     "JsonlRunnerError",
+    "Judge",
     "LedgerError",
     "LedgerLockedError",
     "MergeSummary",
@@ -83,6 +85,7 @@ __all__ = [
 _HOMES = {
     "Config": "config",
     "Dataset": "dataset",
+    "Judge": "judging",
     "MergeSummary": "merge",
     "RunSummary": "summary",
     "ParallelToolkit": "toolkit",

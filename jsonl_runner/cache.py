@@ -101,12 +101,13 @@ def folder_in(directory: Path | None) -> Path:
     return Path(os.path.expandvars(directory.expanduser())) / _FOLDER
 
 
-def key_of(base_url: str, body: bytes) -> str:
+def key_of(base_url: str, body: bytes, sample: int = 0) -> str:
     """Return what tells a request from all others that may be answered differently.
 
     Args:
         base_url: where it goes; a login in it does not count.
         body: its JSON; the order of the fields and how the answer is streamed do not count.
+        sample: which of several answers to one request; the first is that of whoever asks once.
     """
     scheme, _, rest = base_url.partition("://")
     host, slash, path = rest.partition("/")
@@ -115,7 +116,8 @@ def key_of(base_url: str, body: bytes) -> str:
     for name in _OF_SENDING:
         data.pop(name, None)
     content = jsontext.dump(data, sort_keys=True)
-    return blake2b(_KEY_FORMAT + place.encode() + b"\n" + content, digest_size=32).hexdigest()
+    whole = _KEY_FORMAT + place.encode() + b"\n" + content + (b"\n%d" % sample if sample else b"")
+    return blake2b(whole, digest_size=32).hexdigest()
 
 
 class Cache:

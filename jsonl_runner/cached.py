@@ -150,7 +150,7 @@ class CachingCaller:
             request: of this thread's row.
             stop: ends the wait.
         """
-        key = self._row.asked = key_of(self._base_url, request.body)
+        key = self._row.asked = key_of(self._base_url, request.body, request.sample)
         if self._row.key == key:
             return None  # this row is asking it
         self._put_down()  # a correction, or what was wrong with an answer, has changed the request

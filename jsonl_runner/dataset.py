@@ -10,13 +10,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import ConfigError
 from .remote import shown
-from .sources import finding, indexing, opening
+from .sources import expanding, finding, indexing, opening
 from .sources.finding import KINDS
 from .sources.stream import Recipe, RowStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .sources.expanding import Expand
     from .sources.parts import Part
 
 #: How rows may be numbered that have no index.
@@ -29,6 +30,8 @@ AUTO_INDICES = ("line", "content")
 STDIN = "-"
 #: What says together how rows are named.
 _INDEXING = ("index_field", "auto_index", "name_files")
+#: Answers to one row; more are a mistake for the number of something else.
+MAX_SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class Dataset:
         template_name: what messages call the template; empty: as its file is called.
         name_files: whether `line` puts the file's name before the line; None: where several files
             are given, or a pattern, or a folder.
+        n: how often each row is asked; above 1 its answers have the indices `7#0`, `7#1`, ….
+        turns: the field that holds what the user says turn by turn, a list of texts. Each turn
+            is asked with the answers before it; their indices are `7@1`, `7@2`, ….
+        then: makes the rows that are asked of each row, in place of the first turn; for what
+            has answers already (see `turns`, `judging`).
 
     Raises:
         ConfigError: these cannot be meant, or a file is not there.
@@ -67,6 +75,9 @@ class Dataset:
     system: str | Path | None = None
     template_name: str = ""
     name_files: bool | None = None
+    n: int = 1
+    turns: str | None = None
+    then: Expand | None = field(default=None, repr=False)
     #: The files as texts, as they were given.
     given: tuple[str, ...] = field(init=False, repr=False)
     _shape: Shape | None = field(init=False, repr=False, compare=False)
@@ -75,7 +86,18 @@ class Dataset:
         files = [self.files] if isinstance(self.files, (str, Path)) else self.files
         given = tuple(os.fspath(file) for file in files)
         object.__setattr__(self, "given", given)
-        if not given:
+        if "turns" in (self.map or ()) and self.turns is None:
+            object.__setattr__(self, "turns", "turns")
+        self._check()
+        if isinstance(self.template, Path):
+            object.__setattr__(self, "template_name", self.template_name or str(self.template))
+        for name in ("template", "system"):
+            object.__setattr__(self, name, _text_of(getattr(self, name), name))
+        object.__setattr__(self, "_shape", self._new_shape())
+
+    def _check(self) -> None:
+        """Refuse what cannot be meant."""
+        if not self.given:
             raise ConfigError("a dataset needs a file")
         if self.format is not None and self.format not in FORMATS:
             raise ConfigError(f"format {self.format!r} is not known; say {', '.join(FORMATS)}")
@@ -83,15 +105,12 @@ class Dataset:
             raise ConfigError(f"auto_index must be line or content, not {self.auto_index!r}")
         if self.index_field is not None and self.auto_index is not None:
             raise ConfigError("index_field and auto_index both give rows their index: give one")
-        if STDIN in given and len(given) > 1:
+        if not 1 <= self.n <= MAX_SAMPLES:
+            raise ConfigError(f"n must be from 1 to {MAX_SAMPLES:,}, not {self.n}")
+        if STDIN in self.given and len(self.given) > 1:
             raise ConfigError("- (standard input) is read alone, without other files")
         if "index" in (self.map or ()) and (self.index_field or self.auto_index):
             raise ConfigError("a map onto index and index_field or auto_index: give one of them")
-        if isinstance(self.template, Path):
-            object.__setattr__(self, "template_name", self.template_name or str(self.template))
-        for name in ("template", "system"):
-            object.__setattr__(self, name, _text_of(getattr(self, name), name))
-        object.__setattr__(self, "_shape", self._new_shape())
 
     def __str__(self) -> str:
         first = "standard input" if self.is_stdin else shown(self.given[0])
@@ -111,7 +130,7 @@ class Dataset:
     @property
     def is_plain(self) -> bool:
         """Whether rows are taken as they are, with the index they have."""
-        return not self._said()
+        return not self._said() and self.then is None
 
     def recipe(self) -> dict[str, Any]:
         """Return what makes rows of the files, as JSON: what was said, without the files.
@@ -146,6 +165,8 @@ class Dataset:
             "template": self.template or None,
             "template_name": self.template_name if self.template else None,
             "system": self.system or None,
+            "n": None if self.n == 1 else self.n,
+            "turns": self.turns,
         }
         return {name: value for name, value in entries.items() if value not in (None, "")}
 
@@ -184,6 +205,16 @@ class Dataset:
             if any(path.absolute().match(pattern) for pattern in patterns):
                 return path
         return None
+
+    def expand(self) -> Expand | None:
+        """Return what makes several rows of one; None: each stays as it is."""
+        then = self.then
+        if then is None and self.turns is not None:
+            then = expanding.first_turn(self.turns)
+        if self.n == 1:
+            return then
+        sampled = expanding.samples(self.n, self.turns)
+        return sampled if then is None else expanding.both(sampled, then)
 
     def paths(self) -> list[Path]:
         """Return the files, patterns resolved; folders as they are.
@@ -241,7 +272,13 @@ class Dataset:
         elif self.index_field not in (None, "index"):
             by_field = indexing.by_field(self.index_field)
             new_indexer = lambda: by_field  # noqa: E731
-        recipe = Recipe(new_indexer, self.shape(), self.auto_index == "content")
+        recipe = Recipe(
+            new_indexer,
+            self.shape(),
+            self.auto_index == "content",
+            expand=self.expand(),
+            each=self.n,
+        )
         return RowStream(parts, recipe, live=self.is_pipe)
 
 

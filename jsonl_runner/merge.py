@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from . import jsontext
+from .answers import Answers
 from .atomic import replacing_all
 from .calllog import path_for
 from .errors import ConfigError, InputError
@@ -18,9 +19,8 @@ from .exports.openai_chat import MIN_EXAMPLES
 from .exports.plan import REPEATED, Plan, plan_of
 from .exports.sinks import sink_into
 from .exports.split import prompt_of
-from .indexes import IndexMap, IndexSet
-from .ledger import Damage, entries_of, parse_line
-from .lines import LineReader
+from .exports.verdicts import JUDGED, Verdicts
+from .indexes import IndexSet
 from .reader import RowReader, open_input
 from .recipes import dataset_for
 from .records import BadRow
@@ -77,6 +77,7 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     split: Mapping[str, float] | None = None,
     seed: int = 0,
     drop_reasons: Iterable[str] = (),
+    judged: str | None = None,
     dedupe: bool = False,
     keep_null: bool = False,
     bad_rows: BadRowsPolicy = "fail",
@@ -101,8 +102,9 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
             and on its prompt alone (see `exports.split`).
         seed: any number.
         drop_reasons: why rows are left out that would spoil training, of `quality.REASONS`.
-        dedupe: whether of the rows with the same prompt and the same output the first alone is
-            written.
+        judged: a regular expression; rows get their judge's verdict as `judge`, and those whose
+            verdict it is not found in are left out.
+        dedupe: whether of rows with the same prompt and output the first alone is written.
         keep_null: whether rows without an output are written, with `null`.
         bad_rows: what to do about rows that cannot be used.
 
@@ -113,19 +115,25 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     """
     with written_to(target) as place:
         plan = plan_of(place, format, fields, split, seed)
-        if keep_null and plan.form.is_example:
-            raise ConfigError(f"keep_null: a row without an output is no example for {format}")
+        _check_null(plan, keep_null=keep_null)
         drops = Drops(drop_reasons) if drop_reasons else None
         data = dataset_for(data, ledger)
         _spare_sources(plan, data, ledger)
-        damage: list[Damage] = []
-        outputs = last_outputs(ledger, damage)
         note = drops.read_log(ledger) if drops else None
-        job = _Merge(plan, data, ledger, outputs, drops, dedupe, keep_null, bad_rows)
+        verdicts = None if judged is None else Verdicts(ledger, judged)
+        outputs = Answers(ledger)
+        job = _Merge(plan, data, ledger, outputs, drops, verdicts, dedupe, keep_null, bad_rows)
         summary = job.write(job.columns() if plan.needs_columns else None)
-    summary.damage = [str(item) for item in damage]
+    summary.damage = [str(item) for item in outputs.damage]
     summary.notes += [note] if note else []
     return summary
+
+
+def _check_null(plan: Plan, *, keep_null: bool) -> None:
+    if keep_null and plan.form.is_example:
+        raise ConfigError(
+            f"keep_null: a row without an output is no example for {plan.form.format}"
+        )
 
 
 def _spare_sources(plan: Plan, data: Dataset, ledger: Path) -> None:
@@ -141,16 +149,6 @@ def _spare_sources(plan: Plan, data: Dataset, ledger: Path) -> None:
         raise InputError(f"{ledger}: there is no such ledger; make it with jsonl-runner run")
 
 
-def last_outputs(ledger: Path, damage: list[Damage]) -> IndexMap:
-    """Return, for each index with an output, the byte at which its last output's line begins."""
-    outputs = IndexMap()
-    for entries in entries_of(ledger, damage):
-        for place, offset, has_output in entries:
-            if has_output:
-                outputs.put(place, offset)
-    return outputs
-
-
 @dataclass
 class _Merge:
     """One merge: its rows are gone through once, or twice where the file needs to know them."""
@@ -158,8 +156,9 @@ class _Merge:
     plan: Plan
     data: Dataset
     ledger: Path
-    outputs: IndexMap
+    answers: Answers
     drops: Drops | None
+    verdicts: Verdicts | None
     dedupe: bool
     keep_null: bool
     bad_rows: BadRowsPolicy
@@ -211,6 +210,9 @@ class _Merge:
             if spoilt:
                 summary.leave_out(spoilt)
                 continue
+            if self.verdicts is not None and not self.verdicts.put_into(row):
+                summary.leave_out(JUDGED)
+                continue
             try:
                 shaped = plan.shape(row, folder)
             except Unfit as verdict:
@@ -228,13 +230,11 @@ class _Merge:
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(open_input(self.data))
             reader = RowReader(stream, str(self.data), checks_images=False)
-            lines = stack.enter_context(contextlib.closing(LineReader(self.ledger)))
             for row in reader.rows():
                 if isinstance(row, BadRow):
                     bad.append(row)
                     continue
-                offset = self.outputs.get(row["index"])
-                output = None if offset is None else parse_line(lines.line_at(offset))[1]
+                output = self.answers.of(row["index"])
                 summary.rows += 1
                 summary.without_output += output is None
                 hidden += row.get("output") is not None and "reference" in row

@@ -50,6 +50,7 @@ class Request(NamedTuple):
         size: what is known of its tokens beforehand: the prompt, and `max_tokens` if given.
         excess: bytes of the JSON beyond what its tokens are worth: an image's.
         shape: the `response_format` that it asks for; None: none.
+        sample: which of several answers to this request is wanted, from 0.
     """
 
     body: bytes
@@ -58,6 +59,7 @@ class Request(NamedTuple):
     size: int = 1
     excess: int = 0
     shape: Any = None
+    sample: int = 0
 
     @property
     def weight(self) -> int:
@@ -194,8 +196,9 @@ class Composer:
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0
         size = (len(data) - excess) // _BYTES_PER_TOKEN + (limit if isinstance(limit, int) else 0)
         size = max(1, size)
+        tokens = math.ceil(size * self._factor)
         shape = body.get("response_format")
-        return Request(data, math.ceil(size * self._factor), model, size, excess, shape)
+        return Request(data, tokens, model, size, excess, shape, record.sample)
 
     def learn(self, request: Request, usage: Mapping[str, Any]) -> None:
         """Take note of what a call used, so that the next ones are expected to use as much."""

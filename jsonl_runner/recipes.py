@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .calllog import CallLog, SeenInput, last_input
 from .dataset import dataset_of
 from .errors import ConfigError
+from .turns import conversations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from .dataset import Data, Dataset
 
 #: What a row's index hangs on.
-_INDEXING = ("index_field", "auto_index", "name_files")
+_INDEXING = ("index_field", "auto_index", "name_files", "turns")
 
 
 def dataset_for(data: Data, ledger: Path | None) -> Dataset:
     """Return an input as it was run into a ledger; what it says itself holds.
+
+    A conversation is one row, with all that was said in it so far.
 
     Args:
         data: the input.
@@ -34,8 +37,10 @@ def dataset_for(data: Data, ledger: Path | None) -> Dataset:
         LedgerError: it cannot be read.
     """
     dataset = dataset_of(data)
-    recipe = None if ledger is None else _recorded(ledger)
-    return dataset.with_recipe(recipe) if recipe else dataset
+    if ledger is None:
+        return dataset
+    recipe = _recorded(ledger)
+    return conversations(dataset.with_recipe(recipe) if recipe else dataset, ledger)
 
 
 def check_indices(dataset: Dataset, ledger: Path) -> None:
@@ -49,9 +54,7 @@ def check_indices(dataset: Dataset, ledger: Path) -> None:
     if before is None:
         return
     now = dataset.recipe()
-    if _mapped_index(before) != _mapped_index(now) or any(
-        before.get(name) != now.get(name) for name in _INDEXING
-    ):
+    if _naming(before) != _naming(now):
         raise ConfigError(
             f"{ledger}: its rows have their index from {_source(before)}, and not from "
             f"{_source(now)}: by other names they would all be paid for again; say it as before, "
@@ -90,8 +93,18 @@ def _recorded(ledger: Path) -> Mapping[str, Any] | None:
     return None if seen is None else seen.dataset or {}
 
 
+def _naming(recipe: Mapping[str, Any]) -> list[Any]:
+    """Return what a row's index hangs on; how many samples there are changes none of theirs."""
+    return [*map(recipe.get, _INDEXING), _mapped_index(recipe), "n" in recipe]
+
+
 def _source(recipe: Mapping[str, Any]) -> str:
     """Return where rows have their index from."""
+    several = {"n": "their number of a sample (--n)", "turns": "their turn (--turns)"}
+    named = [words for name, words in several.items() if name in recipe]
+    if named:
+        bare = {name: value for name, value in recipe.items() if name not in several}
+        return " and ".join([_source(bare), *named])
     if field := _mapped_index(recipe):
         return f"their field {field} (--map index={field})"
     if recipe.get("index_field"):

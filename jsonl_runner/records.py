@@ -21,8 +21,7 @@ _SHOWN = 60
 #: Bytes. A longer row is a bad one: no provider takes a request body of this size, and a file that
 #: is not what it seems (one endless line, a quote nobody closes) must not fill the memory.
 MAX_ROW_BYTES = 16 * 1024 * 1024
-#: Levels of lists and objects in a row; orjson writes 254, and nobody means more.
-MAX_DEPTH = 200
+MAX_DEPTH = 200  #: levels of lists and objects; orjson writes 254, and nobody means more
 #: What a line begins with that stands for a row that could not be made; the reason follows.
 _REASON = b"\0no row: "
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
@@ -47,6 +46,7 @@ class Record:
         params: request parameters of this row alone.
         line: its line number in the file, from 1 (0 when it came from no file).
         images: URLs of images that go with the last user message; files as `file:` URLs.
+        sample: which of several answers to the same question, from 0.
     """
 
     index: str
@@ -56,6 +56,7 @@ class Record:
     params: dict[str, Any] | None = None
     line: int = 0
     images: list[str] | None = None
+    sample: int = 0
 
 
 class BadRow(NamedTuple):
@@ -198,6 +199,16 @@ def parse_row(line: bytes) -> dict[str, Any]:
         ValueError: the row cannot be used; the message says why.
     """
     row = load_object(line)
+    check_row(row)
+    return row
+
+
+def check_row(row: dict[str, Any]) -> None:
+    """Check that a row can be used, and make its `index` a string.
+
+    Raises:
+        ValueError: it cannot; the message says why.
+    """
     _check_index(row)
     messages, params = row.get("messages"), row.get("params")
     if messages is not None:
@@ -209,7 +220,6 @@ def parse_row(line: bytes) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f'"params" {error}') from None
     images.of_row(row)
-    return row
 
 
 def plain_rows(lines: list[bytes]) -> list[dict[str, Any]] | None:
@@ -306,7 +316,7 @@ def check_params(params: object) -> None:
     if not isinstance(params.get("model", ""), str):
         raise ValueError(f"cannot hold a model that is {kind_of(params['model'])}")
     if params.get("n") not in (None, 1):
-        raise ValueError("cannot hold n above 1: it would pay for answers the ledger cannot hold")
+        raise ValueError("cannot hold n above 1, the ledger holds one answer a row: see run --n")
     if "messages" in params:
         raise ValueError("cannot hold messages: they have a field of their own in the row")
     if "response_format" in params:
@@ -364,6 +374,9 @@ def to_record(row: dict[str, Any], line: int = 0, folder: Path | None = None) ->
         record.messages = located.get("messages")
         if not images.of_messages(record.messages or ()):
             record.images = images.of_row(located)
+    sample = row.get("sample")
+    if type(sample) is int and f"#{sample}" in record.index:  # else the field is the user's
+        record.sample = sample
     return record
 
 

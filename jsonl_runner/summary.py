@@ -95,6 +95,7 @@ class RunSummary:
         notes: what was put right or is odd.
         stopped: why the run ended early; None when it did not.
         stop_code: the exit code that goes with it.
+        judged: what was done by a judge over the outputs; None where there is none.
         unit: what is counted: `rows`, or `files`, where a row is a file.
         failed_files: each file that failed, and why; empty where rows are counted.
     """
@@ -118,6 +119,7 @@ class RunSummary:
     notes: list[str] = field(default_factory=list)
     stopped: str | None = None
     stop_code: int = 0
+    judged: RunSummary | None = None
     unit: Literal["rows", "files"] = "rows"
     failed_files: dict[str, str] = field(default_factory=dict)
 
@@ -142,7 +144,31 @@ class RunSummary:
         """What the command line exits with."""
         if self.stop_code:
             return self.stop_code
-        return EXIT_SOME_NULL if self.failed or self.bad_rows else EXIT_COMPLETE
+        if self.failed or self.bad_rows:
+            return EXIT_SOME_NULL
+        return EXIT_COMPLETE if self.judged is None else self.judged.exit_code
+
+    def add_pass(self, other: RunSummary) -> None:
+        """Add what another run over the same input and ledger did: the next turn of its rows."""
+        for name in ("skipped", "done", "failed", "cached", "cut_off", "retried", "left_out"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.rows = None if self.rows is None or other.rows is None else self.rows + other.rows
+        self.tokens.prompt += other.tokens.prompt
+        self.tokens.completion += other.tokens.completion
+        if other.cost is not None:
+            self.cost = (self.cost or 0.0) + other.cost
+            self.cost_from = self.cost_from or other.cost_from
+        self.elapsed_s += other.elapsed_s
+        self.budget = other.budget or self.budget
+        for code, failure in other.failures.items():
+            self.failures.setdefault(code, Failure(0, failure.example, failure.message))
+            self.failures[code].count += failure.count
+        for note in other.notes:
+            self.note(note)
+        for index in other.changed.examples:
+            self.changed.add(index)
+        self.changed.count += other.changed.count - len(other.changed.examples)
+        self.stopped, self.stop_code = other.stopped, other.stop_code
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Count Outcomes that are written."""
@@ -184,6 +210,7 @@ class RunSummary:
         del plain["stop_code"], plain["unit"]
         if self.unit == "rows":
             del plain["failed_files"]
+        plain["judged"] = None if self.judged is None else self.judged.to_dict()
         return {**plain, "left": self.left, "exit_code": self.exit_code}
 
     def lines(self) -> list[str]:
@@ -217,6 +244,8 @@ class RunSummary:
         lines += [f"not usable {row}" for row in self.bad_rows]
         if self.changed.count:
             lines.append(f"changed since they were answered: {self.changed}")
+        if self.judged is not None:
+            lines += [f"judge: {line}" for line in self.judged.lines()]
         return lines
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from . import config as settings
-from . import jsontext
+from . import jsontext, passes
 from .aio import each, in_thread, outcome_of, outcomes_of
 from .answering import answer
 from .clock import Stop, SystemClock
@@ -19,7 +19,7 @@ from .merge import merge
 from .models import CallFailedError, OpenAIModel, Prompt, holds_texts, record_of, stand_in_of
 from .progress import progress
 from .records import parse_row, to_record
-from .runner import Job, run
+from .runner import Job
 from .session import Session
 from .steps import Folder, ask, read_text, run_steps, write_result
 from .texts import TextsJob, run_texts
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .appendfile import FsyncPolicy
     from .dataset import Data, Dataset
+    from .judging import Judge
     from .merge import MergeSummary
     from .records import Outcome, Record
     from .session import Call
@@ -56,6 +57,7 @@ class ParallelToolkit:
         bad_rows: `fail` or `skip`: what to do about rows that cannot be used.
         fsync: `always`, `group` or `off`: when the ledger is forced onto the disk.
         redo_changed: whether rows whose content has changed are called again.
+        judge: asks a model about each output when all are there; see `judging.Judge`.
         quiet: whether nothing is shown on the way.
         overrides: other settings by name, as in the configuration file.
 
@@ -80,6 +82,7 @@ class ParallelToolkit:
         bad_rows: BadRowsPolicy = "fail",
         fsync: FsyncPolicy = "group",
         redo_changed: bool = False,
+        judge: Judge | None = None,
         quiet: bool = False,
         **overrides: Any,
     ) -> None:
@@ -91,6 +94,7 @@ class ParallelToolkit:
         self._bad_rows = bad_rows
         self._fsync = fsync
         self._redo_changed = redo_changed
+        self._judge = judge
         if openai_model is not None:
             if holds_texts(openai_model):
                 raise ConfigError(
@@ -212,7 +216,7 @@ class ParallelToolkit:
             name=self._name,
             quiet=self._quiet,
         )
-        return run(self.config, job, function=self._function, stop=stop)
+        return passes.run(self.config, job, judge=self._judge, function=self._function, stop=stop)
 
     def files(self, instruction: str, **options: Any) -> FilesSummary:
         """Send every text below the folder `input_path` with one instruction; see `run_texts`.

@@ -20,6 +20,7 @@ PUBLIC = [
     "Gpt4",
     "InputError",
     "JsonlRunnerError",
+    "Judge",
     "LedgerError",
     "LedgerLockedError",
     "MergeSummary",

@@ -198,6 +198,7 @@ def test_as_json_for_programs() -> None:
         "changed": {"count": 0, "examples": []},
         "notes": [],
         "stopped": "all gone",
+        "judged": None,
         "exit_code": 3,
     }
 

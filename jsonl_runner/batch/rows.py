@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..calllog import fingerprints
 from ..dataset import dataset_of
-from ..errors import InputError
+from ..errors import ConfigError, InputError
 from ..locking import lock_path
 from ..reader import GroupReader, open_input
 from ..recipes import check_indices, remember
@@ -70,6 +70,11 @@ def plan_rows(
     """
     data = dataset_of(rows.data)
     _check_apart(data, rows.output)
+    if data.turns is not None:
+        raise ConfigError(
+            "--turns: a turn is asked with the answer to the one before it, which a batch has not "
+            "yet; use jsonl-runner run"
+        )
     check_indices(data, rows.output)
     with open_input(data) as stream:
         if not stream.seekable():

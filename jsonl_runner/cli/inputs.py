@@ -23,6 +23,18 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
 
 _OPTIONS = (
     click.option(
+        "--turns",
+        metavar="NAME",
+        help="The field with what a user says turn by turn: each is asked with the answers before.",
+    ),
+    click.option(
+        "--n",
+        type=click.IntRange(min=1),
+        default=1,
+        metavar="N",
+        help="Ask each row N times; the answers are the rows 7#0, 7#1, ….",
+    ),
+    click.option(
         "--auto-index",
         type=click.Choice(["line", "content"]),
         help="Name rows by their line (and file, where there are several) or by their content, "
@@ -39,7 +51,7 @@ _OPTIONS = (
     ),
 )
 #: Of the options above, and so of `Dataset`.
-_NAMES = ("format", "index_field", "auto_index")
+_NAMES = ("format", "index_field", "auto_index", "n", "turns")
 
 #: DATA for several files; what it leads to is for `dataset_options`.
 data_argument = click.argument("data", type=PATH, nargs=-1, metavar="DATA...")

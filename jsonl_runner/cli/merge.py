@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     metavar="A,B",
     help="Leave out what would spoil training: empty, length, refusal, duplicate, echo, schema.",
 )
+@click.option(
+    "--judged",
+    metavar="PATTERN",
+    help="Only rows whose verdict (run --judge) has this regular expression in it.",
+)
 @click.option("--dedupe", is_flag=True, help="Of the same prompt and output, keep the first alone.")
 @click.option("--keep-null", is_flag=True, help="Keep rows without an output, with null.")
 @functools.partial(dataset_options, last="MERGED")
@@ -58,6 +63,7 @@ def merge(  # noqa: PLR0917  # one for each option
     split: str | None,
     seed: int,
     drop_reasons: str | None,
+    judged: str | None,
     dedupe: bool,
     keep_null: bool,
     bad_rows: str,
@@ -88,6 +94,7 @@ def merge(  # noqa: PLR0917  # one for each option
         split=None if split is None else parse_split(split),
         seed=seed,
         drop_reasons=drop_reasons.replace(" ", "").split(",") if drop_reasons else (),
+        judged=judged,
         dedupe=dedupe,
         keep_null=keep_null,
         bad_rows=policy,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..choice import Choice
     from ..dataset import Dataset
+    from ..judging import Judge
     from ..summary import RunSummary
 
 
@@ -61,6 +62,15 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run", is_flag=True, help="Show the first three requests; send and write nothing."
 )
+@click.option(
+    "--judge",
+    type=PATH,
+    metavar="FILE",
+    help="Ask a model about each output in the end: a Jinja2 template with {{ output }}.",
+)
+@click.option(
+    "--judge-model", metavar="MODEL", help="The model that judges.  [default: that of the run]"
+)
 @click.option("--redo-changed", is_flag=True, help="Call rows again whose content has changed.")
 @click.option(
     "--include-batched", is_flag=True, help="Call rows that lie in a batch, and pay for them twice."
@@ -83,11 +93,11 @@ def run(ctx: click.Context, /, data: Dataset, output: Path, **options: Any) -> i
     Example:
       jsonl-runner run data/samples/data.jsonl output.jsonl --simulate
     """
-    from .. import runner  # noqa: PLC0415  # --help need not wait for it
+    from .. import passes, runner  # noqa: PLC0415  # --help need not wait for it
 
     if options["dry_run"]:
         return _dry_run(data, output, options)
-    as_json = options["as_json"]
+    as_json, judge = options["as_json"], _judge(options)
     with config_of(options, ledger=output, output=output) as config:
         job = runner.Job(
             data,
@@ -101,13 +111,23 @@ def run(ctx: click.Context, /, data: Dataset, output: Path, **options: Any) -> i
             views=views_of(options),
         )
         try:
-            summary = runner.run(config, job)
+            summary = passes.run(config, job, judge=judge)
         except JsonlRunnerError as error:
             if error.summary is not None:
                 _report(error.summary, data, output, as_json=as_json, command=ctx.command_path)
             raise
     _report(summary, data, output, as_json=as_json, command=ctx.command_path)
     return summary.exit_code
+
+
+def _judge(options: dict[str, Any]) -> Judge | None:
+    from ..judging import Judge  # noqa: PLC0415  # --help need not wait for it
+
+    if options["judge"] is not None:
+        return Judge(options["judge"], options["judge_model"])
+    if options["judge_model"] is not None:
+        raise ConfigError("--judge-model wants --judge: what is the model to be asked?")
+    return None
 
 
 def _choice(data: Dataset, options: dict[str, Any]) -> Choice:

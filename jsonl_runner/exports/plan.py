@@ -17,6 +17,7 @@ from .openai_chat import shape as openai_chat
 from .sharegpt import NAMES as SHAREGPT_NAMES
 from .sharegpt import shape as sharegpt
 from .split import Split
+from .verdicts import MEANING as JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ _MEANINGS = {
     **REFUSED,
     **UNFIT,
     **SPOILT,
+    **JUDGED,
     REPEATED: "the same prompt and output as an earlier row",
 }
 

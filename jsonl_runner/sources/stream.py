@@ -2,6 +2,7 @@ r"""Rows of any kind as one stream of JSONL, made while it is read.
 
 Its lines are numbered as the rows are at their place: the line of a row in a CSV file is its line
 in the stream, counted on from file to file; where a row has several lines there, blank ones follow.
+Where rows become several, every line of the place has as many in the stream.
 A row that cannot be made has a line too, which `records.parse_row` takes for its reason.
 """
 
@@ -38,11 +39,20 @@ class Recipe(NamedTuple):
         shape: makes a row with `instruction` or `messages` of a row of another form, and raises
             ValueError where it cannot; None: they have it.
         looks_back: whether an index hangs on the rows before.
+        expand: makes `each` rows of one, or fewer; None: one row stays one.
+        each: lines that a line of the place has here.
     """
 
     new_indexer: Callable[[], Indexer] | None = None
     shape: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     looks_back: bool = False
+    expand: Callable[[dict[str, Any]], Sequence[dict[str, Any]]] | None = None
+    each: int = 1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether rows are what they are asked with."""
+        return self.new_indexer is None and self.shape is None and self.expand is None
 
 
 class _Begun(NamedTuple):
@@ -73,7 +83,7 @@ class _Rows(io.RawIOBase):
         for number, part in enumerate(self._parts[first:], first):
             if number == len(self._begun):
                 self._begun.append(_Begun(start, lines_before, part))
-            lines = part.raw() if indexer is None and self._recipe.shape is None else None
+            lines = part.raw() if self._recipe.is_empty else None
             for block in self._blocks_of(part, indexer) if lines is None else lines:
                 yield block
                 start += len(block)
@@ -83,11 +93,12 @@ class _Rows(io.RawIOBase):
         lines: list[bytes] = []
         size = last = 0
         longest = 0 if self._live else _BLOCK
+        each = self._recipe.each
         for number, row in part.rows():
             if number > last + 1:
-                lines.append(b"\n" * (number - last - 1))
+                lines.append(b"\n" * (number - last - 1) * each)
             last = number
-            line = self._line(part.file, number, row, indexer)
+            line = self._lines(part.file, number, row, indexer)
             lines.append(line)
             size += len(line)
             if size > longest:
@@ -97,6 +108,10 @@ class _Rows(io.RawIOBase):
         if lines:
             yield b"".join(lines)
 
+    def _lines(self, file: str, number: int, row: Row, indexer: Indexer | None) -> bytes:
+        made = self._line(file, number, row, indexer)
+        return made + b"\n" * (self._recipe.each - made.count(b"\n"))
+
     def _line(self, file: str, number: int, row: Row, indexer: Indexer | None) -> bytes:
         if isinstance(row, str):
             return reason_line(row)
@@ -105,6 +120,8 @@ class _Rows(io.RawIOBase):
                 row = with_index(row, indexer(file, number, row))
             if self._recipe.shape is not None:
                 row = self._recipe.shape(row)
+            if self._recipe.expand is not None:
+                return b"".join(map(dumped, self._recipe.expand(row)))
             return dumped(row)
         except ValueError as error:
             return reason_line(str(error))
@@ -113,7 +130,8 @@ class _Rows(io.RawIOBase):
         """Return the file of a line that has been read, its number there, and what is counted."""
         which = bisect.bisect_left(self._begun, line, key=lambda begun: begun.lines_before) - 1
         begun = self._begun[max(0, which)]
-        return begun.part.name, line - begun.lines_before, begun.part.unit
+        number = (line - begun.lines_before - 1) // self._recipe.each + 1
+        return begun.part.name, number, begun.part.unit
 
     def readable(self) -> bool:
         return True

@@ -1,0 +1,61 @@
+"""The outputs of a ledger by their index: merged rows and next questions are made of them."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from .indexes import IndexMap
+from .ledger import entries_of, parse_line
+from .lines import LineReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .ledger import Damage
+
+
+def verdicts_on(ledger: Path) -> Path:
+    """Return where a judge's verdicts on outputs stand: `output.judge.jsonl` for `output.jsonl`."""
+    return ledger.with_name(f"{ledger.stem}.judge{ledger.suffix}")
+
+
+class Answers:
+    """What stands in a ledger at the moment it is opened; of several outputs the last.
+
+    Memory holds eight bytes an output, and not the output.
+
+    Args:
+        ledger: the file; one that is not there has no output.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+
+    def __init__(self, ledger: Path) -> None:
+        self._ledger = ledger
+        self._lines: LineReader | None = None
+        self._at = IndexMap()
+        #: Lines that cannot be read.
+        self.damage: list[Damage] = []
+        for entries in entries_of(ledger, self.damage):
+            for place, offset, has_output in entries:
+                if has_output:
+                    self._at.put(place, offset)
+
+    def of(self, index: str) -> str | None:
+        """Return an index's output, None when it has none.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+        """
+        offset = self._at.get(index)
+        if offset is None:
+            return None
+        if self._lines is None:
+            self._lines = LineReader(self._ledger)
+            # What asks for answers lies within streams of rows that are opened here and there: the
+            # file is closed with the last of them.
+            weakref.finalize(self, self._lines.close)
+        output: str | None = parse_line(self._lines.line_at(offset))[1]
+        return output

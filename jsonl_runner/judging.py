@@ -1,0 +1,126 @@
+"""Outputs judged by a model: rows that ask a template's question about each output.
+
+The verdicts have a ledger of their own beside the first, `output.judge.jsonl`, with a call log:
+they are resumed, merged and looked at as any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .answers import Answers
+from .dataset import dataset_of
+from .errors import ConfigError, InputError
+from .prompts import messages_of
+from .reader import RowReader, open_input
+from .records import BadRow, check_row, to_record
+from .survey import bad_rows_error
+from .templates import Template
+from .turns import conversations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .dataset import Data, Dataset
+
+#: What stands in place of an output while a template is tried.
+_TRIAL = "an output"
+#: What a template calls the output, and what the row itself knows of the answer.
+OUTPUT, REFERENCE = "output", "reference"
+#: What it calls the question, in whatever form a row has put it.
+ASKED = "asked"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who judges outputs, and how.
+
+    Args:
+        template: a Jinja2 template (see `templates`) over the row's fields, `output` and `asked`,
+            which is what the row was asked as one text; a Path: a file that holds it. A row's own
+            `output` is `reference`.
+        model: who is asked; None: the model of the run.
+        params: of the request beside the run's; None: none.
+
+    Raises:
+        ConfigError: the template cannot be read or used; names its line.
+    """
+
+    template: str | Path
+    model: str | None = None
+    params: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.compiled()
+
+    def compiled(self) -> Template:
+        """Return the template."""
+        if not isinstance(self.template, Path):
+            return Template(self.template, "judge")
+        try:
+            return Template(self.template.read_text(encoding="utf-8-sig"), str(self.template))
+        except OSError as error:
+            raise ConfigError(f"{self.template}: cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{self.template}: is no UTF-8 text; save it as such") from None
+
+
+def rows_to_judge(judge: Judge, data: Data, output: Path) -> Dataset:
+    """Return the rows that ask for a verdict on each output, with the index of the output.
+
+    Args:
+        judge: says how.
+        data: the input.
+        output: its ledger.
+    """
+    answers = Answers(output)
+    return _asking(judge, data, output, lambda row: answers.of(str(row["index"])))
+
+
+def check_judge(judge: Judge, data: Data, output: Path) -> None:
+    """Render a judge's template for each row with some output, before any output is paid.
+
+    Raises:
+        BadRowsError: it cannot be rendered for some rows; names the first of them.
+        InputError: the input is a pipe, which would be empty by then.
+    """
+    with open_input(_asking(judge, data, output, lambda _row: _TRIAL)) as stream:
+        if not stream.seekable():
+            raise InputError(f"{data}: a judge reads the rows once more; give a file, not a pipe")
+        bad = [row for row in RowReader(stream, str(data)).rows() if isinstance(row, BadRow)]
+    if bad:
+        raise bad_rows_error(bad)
+
+
+def _asking(
+    judge: Judge, data: Data, output: Path, output_of: Callable[[dict[str, Any]], str | None]
+) -> Dataset:
+    dataset, template = conversations(dataset_of(data), output), judge.compiled()
+    then = dataset.then
+
+    def expand(row: dict[str, Any]) -> list[dict[str, Any]]:
+        questions = []
+        for answered in [row] if then is None else then(row):
+            found = output_of(answered)
+            if found is not None:
+                fields = {**answered, OUTPUT: found}
+                if answered.get(OUTPUT) is not None:
+                    fields.setdefault(REFERENCE, answered[OUTPUT])
+                fields.setdefault(ASKED, _question_of(answered))
+                questions.append({"index": answered["index"], **template.render(fields)})
+        return questions
+
+    return replace(dataset, then=expand)
+
+
+def _question_of(row: dict[str, Any]) -> str:
+    """Return what a row was asked, its messages one after the other."""
+    check_row(row)
+    texts = []
+    for message in messages_of(to_record(row)):
+        content = message.get("content")
+        parts: list[dict[str, Any]] = content if isinstance(content, list) else [{"text": content}]
+        texts += [str(part["text"]) for part in parts if isinstance(part.get("text"), str)]
+    return "\n\n".join(texts)

@@ -1,0 +1,141 @@
+"""A run in several passes over a dataset: turn after turn of its conversations, then a judge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from . import runner
+from .answers import verdicts_on
+from .choice import Choice
+from .clock import Stop, SystemClock
+from .dataset import dataset_of
+from .errors import InputError, JsonlRunnerError
+from .judging import check_judge, rows_to_judge
+from .reader import RowReader, open_input
+from .records import BadRow
+from .spending import Spending, spent_before
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .dataset import Dataset
+    from .judging import Judge
+    from .runner import Job
+    from .summary import RunSummary
+
+
+def run(config: Config, job: Job, *, judge: Judge | None = None, **how: Any) -> RunSummary:
+    """Do every row of the input that has no output yet, and every turn of its conversations.
+
+    Args:
+        config: the settings.
+        job: input, output and how to treat them.
+        judge: judges every output in the end; None: nobody does.
+        how: as `runner.run` takes it.
+
+    Returns:
+        What was done, all turns together; the judge's part is its `judged`.
+
+    Raises:
+        JsonlRunnerError: as of `runner.run`; the `summary` tells of all passes.
+    """
+    job = replace(job, data=dataset_of(job.data))
+    if judge is not None:
+        check_judge(judge, dataset_of(job.data), job.output)
+    summary = _all_turns(config, job, how)
+    if judge is not None and summary.stopped is None:
+        _judge(config, job, judge, summary, how)
+    return summary
+
+
+def _all_turns(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
+    dataset = dataset_of(job.data)
+    if dataset.turns is None:
+        return _pass(config, job, how)
+    with open_input(dataset) as stream:
+        if not stream.seekable():
+            raise InputError(f"{dataset}: turns are asked in several passes; give a file, no pipe")
+    turns = Turns(dataset, job.output)
+    summary = _pass(config, replace(job, data=turns.rows_of(1)), how)
+    turn = 1
+    while summary.stopped is None and turn < turns.longest:
+        turn += 1
+        rows = turns.rows_of(turn)
+        if not _has_rows(rows):
+            break  # no conversation has come as far
+        try:
+            later = _pass(config, replace(job, data=rows, name=f"turn {turn}"), how)
+        except JsonlRunnerError as error:
+            _add_to_error(summary, error)
+            raise
+        summary.add_pass(later)
+    return summary
+
+
+def _pass(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
+    """Do one run with a stop of its own: a run that is over has requested it."""
+    outer: Stop | None = how.get("stop")
+    own = Stop()
+    if outer is not None:
+        outer.on_request(lambda: own.request(outer.reason))
+        outer.on_abort(own.abort)
+    return runner.run(config, job, **{**how, "stop": own})
+
+
+def _has_rows(rows: Dataset) -> bool:
+    with open_input(rows) as stream:
+        return any(not isinstance(row, BadRow) for row in RowReader(stream, str(rows)).rows())
+
+
+def _add_to_error(summary: RunSummary, error: JsonlRunnerError) -> None:
+    """Have an error that ended a later pass tell of the earlier ones, too."""
+    if error.summary is not None:
+        summary.add_pass(error.summary)
+    else:
+        summary.stop(error)
+    error.summary = summary
+
+
+def _judge(
+    config: Config, job: Job, judge: Judge, summary: RunSummary, how: dict[str, Any]
+) -> None:
+    """Have every output judged; a verdict on an output that is another now is asked for anew."""
+    rows = rows_to_judge(judge, dataset_of(job.data), job.output)
+    if not _has_rows(rows):
+        return
+    judging = replace(
+        job,
+        data=rows,
+        output=verdicts_on(job.output),
+        redo_changed=True,
+        choice=Choice(),
+        settled=None,
+        name="judge",
+    )
+    try:
+        summary.judged = _pass(_config_of(judge, config, job, how), judging, how)
+    except JsonlRunnerError as error:
+        summary.judged, error.summary = error.summary, summary
+        summary.stop(error)
+        raise
+
+
+def _config_of(judge: Judge, config: Config, job: Job, how: dict[str, Any]) -> Config:
+    """Return the settings of a judge, who may spend what the outputs have left over."""
+    params = {name: value for name, value in config.params.items() if name != "response_format"}
+    found = replace(
+        config,
+        model=judge.model or config.model,
+        params={**params, **(judge.params or {})},
+        post=None,
+    )
+    spending = Spending(config, how.get("clock") or SystemClock())
+    if not spending.is_limited:
+        return found
+    spent = spent_before(job.output, spending.cost_of)
+    if config.max_cost is not None:
+        found = replace(found, max_cost=max(0.0, config.max_cost - spent.cost))
+    if config.max_tokens_total is not None:
+        found = replace(found, max_tokens_total=max(0, config.max_tokens_total - spent.tokens))
+    return found
