@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = {
     path.stem: path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "docs" / "guide").glob("*.md"))
+}
+TRANSLATIONS = {
+    path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("README.*.md"))
 }
 BLOCK = re.compile(r"(?:<!-- command: (\w+) -->\n)?```(\w+)\n(.*?)\n```", re.DOTALL)
 
@@ -127,6 +131,40 @@ def test_links_between_the_documents_lead_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def untranslated(page: str) -> dict[str, object]:
+    """What of a page is no language: the same in the README and in each of its translations.
+
+    A translation may order its sentences, and so the links and the code in them, as it likes.
+    """
+    prose = BLOCK.sub("", page)
+    targets = set(re.findall(r"\]\(([^)]+)\)", prose))
+    return {
+        "blocks": BLOCK.findall(page),
+        "headings, points and table rows": re.findall(r"^(?:#+ |- |\|)", prose, re.MULTILINE),
+        "links": targets - {"README.md", *TRANSLATIONS},
+        "code": {" ".join(words.split()) for words in re.findall(r"`([^`]+)`", prose)},
+    }
+
+
+@pytest.mark.parametrize("name", TRANSLATIONS)
+def test_a_translation_has_everything_that_the_readme_has(name: str) -> None:
+    """Blocks, headings, tables, links and code; whoever changes one README changes all."""
+    translation = untranslated(TRANSLATIONS[name])
+    for what, there in untranslated(README).items():
+        assert translation[what] == there, f"{name}: {what}"
+
+
+def test_each_readme_leads_to_its_translations_and_is_packed() -> None:
+    """The first line names the other languages, and the source archive holds every one."""
+    pages = {"README.md": README, **TRANSLATIONS}
+    assert set(pages) >= {"README.zh.md", "README.ja.md"}
+    for name, page in pages.items():
+        first = page.split("\n\n")[1]
+        assert set(re.findall(r"\]\(([^)]+)\)", first)) == set(pages) - {name}, name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(pages) <= set(project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
 
 
 def run_the_practice(serve: str, practise: str, folder: Path, environment: dict[str, str]) -> None:
