@@ -83,6 +83,9 @@ LASTING: dict[str, Null | Stops | None] = {
     "tool_calls": None,
     "surrogate": None,
     "whitespace": None,
+    "fenced_json": None,  # nobody has asked these rows for JSON: see test_review
+    "broken_json": None,
+    "other_json": None,
 }
 ROW_FAULTS = {kind for kind, fate in LASTING.items() if isinstance(fate, Null) and fate.calls == 1}
 
@@ -92,6 +95,9 @@ OUTPUTS: dict[str, Callable[[str], str]] = {
     "tool_calls": lambda _: '"look_up"',
     "surrogate": lambda good: good + "\ufffd",
     "whitespace": lambda good: good,
+    "fenced_json": lambda good: f"```json\n{good}\n```",
+    "broken_json": lambda good: good[:-1],
+    "other_json": lambda _: '["something else"]',
 }
 
 
@@ -183,7 +189,7 @@ def test_a_passing_fault_ends_in_an_output(stage: Stage, clock: FakeClock, kind:
 
 @pytest.mark.parametrize("kind", sorted(OUTPUTS))
 def test_an_odd_answer_is_kept(stage: Stage, clock: FakeClock, kind: str) -> None:
-    """A cut-off text, tool calls, half an emoji or blanks ahead: paid for, so it is an output."""
+    """A cut-off text, tool calls, half an emoji, no good JSON: paid for, so it is an output."""
     rows = rows_with(kind)
     summary = stage.run(rows, clock=clock, **{**PATIENCE, "timeout": 10})
     assert summary.exit_code == 0
