@@ -10,7 +10,6 @@ import base64
 import binascii
 import stat
 import urllib.parse
-import urllib.request
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,9 +139,11 @@ def located(source: str, folder: Path) -> str:
 
 
 def _path(url: str) -> Path:
+    from urllib.request import url2pathname  # noqa: PLC0415  # most runs have no image
+
     parts = urllib.parse.urlsplit(url)
     host = f"//{parts.netloc}" if parts.netloc else ""  # a share's, on Windows
-    return Path(urllib.request.url2pathname(host + parts.path))
+    return Path(url2pathname(host + parts.path))
 
 
 def check(sources: Iterable[str], folder: Path) -> None:

@@ -17,13 +17,13 @@ from .prompts import messages_of
 from .reader import RowReader, open_input
 from .records import BadRow, check_row, to_record
 from .survey import bad_rows_error
-from .templates import Template
 from .turns import conversations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .dataset import Data, Dataset
+    from .templates import Template
 
 #: What stands in place of an output while a template is tried.
 _TRIAL = "an output"
@@ -57,6 +57,8 @@ class Judge:
 
     def compiled(self) -> Template:
         """Return the template."""
+        from .templates import Template  # noqa: PLC0415  # most runs have no judge
+
         if not isinstance(self.template, Path):
             return Template(self.template, "judge")
         try:
