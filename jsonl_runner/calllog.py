@@ -12,6 +12,7 @@ import orjson
 
 from . import jsontext
 from .appendfile import AppendFile
+from .errors import LedgerError
 from .indexes import IndexMap, place_of, places_of
 from .lines import last_line, read_blocks, torn_tail
 from .records import fingerprint_number
@@ -52,7 +53,13 @@ class SeenInput(NamedTuple):
 
 
 def path_for(ledger: Path) -> Path:
-    """Return the call log's path: `output.calls.jsonl` for `output.jsonl`, links followed."""
+    """Return the call log's path: `output.calls.jsonl` for `output.jsonl`, links followed.
+
+    Raises:
+        LedgerError: the ledger has no name: it is `.`, or `/`.
+    """
+    if not ledger.name:
+        raise LedgerError(f"{ledger}: this is a directory; give a file name for the output")
     ledger = ledger.resolve() if ledger.is_symlink() else ledger
     return ledger.with_name(ledger.stem + ".calls" + ledger.suffix)
 

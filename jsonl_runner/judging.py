@@ -14,15 +14,16 @@ from .answers import Answers
 from .dataset import dataset_of
 from .errors import ConfigError, InputError
 from .prompts import messages_of
-from .reader import RowReader, open_input
-from .records import BadRow, check_row, to_record
-from .survey import bad_rows_error
+from .reader import open_input
+from .records import check_row, to_record
+from .survey import survey
 from .turns import conversations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .dataset import Data, Dataset
+    from .survey import BadRowsPolicy
     from .templates import Template
 
 #: What stands in place of an output while a template is tried.
@@ -59,14 +60,18 @@ class Judge:
         """Return the template."""
         from .templates import Template  # noqa: PLC0415  # most runs have no judge
 
-        if not isinstance(self.template, Path):
-            return Template(self.template, "judge")
-        try:
-            return Template(self.template.read_text(encoding="utf-8-sig"), str(self.template))
-        except OSError as error:
-            raise ConfigError(f"{self.template}: cannot be read ({error.strerror})") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{self.template}: is no UTF-8 text; save it as such") from None
+        text, name = self.template, "judge"
+        if isinstance(text, Path):
+            name = str(text)
+            try:
+                text = text.read_text(encoding="utf-8-sig")
+            except OSError as error:
+                raise ConfigError(f"{name}: cannot be read ({error.strerror})") from None
+            except UnicodeDecodeError:
+                raise ConfigError(f"{name}: is no UTF-8 text; save it as such") from None
+        if not text.strip():
+            raise ConfigError(f"{name}: the judge's template is empty; write what is to be asked")
+        return Template(text, name)
 
 
 def rows_to_judge(judge: Judge, data: Data, output: Path) -> Dataset:
@@ -78,22 +83,27 @@ def rows_to_judge(judge: Judge, data: Data, output: Path) -> Dataset:
         output: its ledger.
     """
     answers = Answers(output)
-    return _asking(judge, data, output, lambda row: answers.of(str(row["index"])))
+    return _asking(judge, data, output, lambda row: answers.of(row["index"]))
 
 
-def check_judge(judge: Judge, data: Data, output: Path) -> None:
+def check_judge(judge: Judge, data: Data, output: Path, bad_rows: BadRowsPolicy = "fail") -> None:
     """Render a judge's template for each row with some output, before any output is paid.
 
+    Args:
+        judge: says how.
+        data: the input.
+        output: its ledger.
+        bad_rows: what to do about rows that it cannot be rendered for, and any other bad ones.
+
     Raises:
-        BadRowsError: it cannot be rendered for some rows; names the first of them.
+        BadRowsError: some rows are bad and not to be skipped, or all are; names the first.
         InputError: the input is a pipe, which would be empty by then.
     """
     with open_input(_asking(judge, data, output, lambda _row: _TRIAL)) as stream:
         if not stream.seekable():
             raise InputError(f"{data}: a judge reads the rows once more; give a file, not a pipe")
-        bad = [row for row in RowReader(stream, str(data)).rows() if isinstance(row, BadRow)]
-    if bad:
-        raise bad_rows_error(bad)
+        found = survey(stream, str(data), checks_images=False)
+    found.check(bad_rows if found.rows else "fail")
 
 
 def _asking(
@@ -105,6 +115,7 @@ def _asking(
     def expand(row: dict[str, Any]) -> list[dict[str, Any]]:
         questions = []
         for answered in [row] if then is None else then(row):
+            check_row(answered)
             found = output_of(answered)
             if found is not None:
                 fields = {**answered, OUTPUT: found}
@@ -118,8 +129,7 @@ def _asking(
 
 
 def _question_of(row: dict[str, Any]) -> str:
-    """Return what a row was asked, its messages one after the other."""
-    check_row(row)
+    """Return what a row that was checked was asked, its messages one after the other."""
     texts = []
     for message in messages_of(to_record(row)):
         content = message.get("content")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from . import runner
 from .answers import verdicts_on
 from .choice import Choice
-from .clock import Stop, SystemClock
+from .clock import Stop
 from .dataset import dataset_of
-from .errors import InputError, JsonlRunnerError
+from .errors import InputError, JsonlRunnerError, RunInterruptedError
 from .judging import check_judge, rows_to_judge
 from .reader import RowReader, open_input
 from .records import BadRow
-from .spending import Spending, spent_before
+from .templates import no_field
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ def run(config: Config, job: Job, *, judge: Judge | None = None, **how: Any) -> 
     Raises:
         JsonlRunnerError: as of `runner.run`; the `summary` tells of all passes.
     """
-    job = replace(job, data=dataset_of(job.data))
+    job = replace(job, data=dataset_of(job.data), beside=(verdicts_on(job.output),))
+    how["stop"] = how.get("stop") or Stop()
     if judge is not None:
-        check_judge(judge, dataset_of(job.data), job.output)
+        check_judge(judge, dataset_of(job.data), job.output, job.bad_rows)
     summary = _all_turns(config, job, how)
     if judge is not None and summary.stopped is None:
         _judge(config, job, judge, summary, how)
@@ -57,7 +58,10 @@ def _all_turns(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
         if not stream.seekable():
             raise InputError(f"{dataset}: turns are asked in several passes; give a file, no pipe")
     turns = Turns(dataset, job.output)
-    summary = _pass(config, replace(job, data=turns.rows_of(1)), how)
+    first = turns.rows_of(1)
+    if not job.output.exists():  # the field of one that is there is compared with its call log's
+        _check_field(dataset, first, turns)
+    summary = _pass(config, replace(job, data=first), how)
     turn = 1
     while summary.stopped is None and turn < turns.longest:
         turn += 1
@@ -73,14 +77,28 @@ def _all_turns(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
     return summary
 
 
+def _check_field(dataset: Dataset, first: Dataset, turns: Turns) -> None:
+    """Refuse a field that no row has, before all rows are paid for as if they had no turns."""
+    row: object = None
+    with open_input(first) as stream:
+        for row in RowReader(stream, str(dataset)).rows():
+            if turns.longest or isinstance(row, BadRow):
+                return
+    if isinstance(row, dict):
+        reason = no_field(str(dataset.turns), row)
+        raise InputError(f"{dataset}: --turns {dataset.turns}: {reason} (and so for all rows)")
+
+
 def _pass(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
     """Do one run with a stop of its own: a run that is over has requested it."""
-    outer: Stop | None = how.get("stop")
+    outer: Stop = how["stop"]
     own = Stop()
-    if outer is not None:
-        outer.on_request(lambda: own.request(outer.reason))
-        outer.on_abort(own.abort)
-    return runner.run(config, job, **{**how, "stop": own})
+    outer.on_request(lambda: own.request(outer.reason))
+    outer.on_abort(own.abort)
+    summary = runner.run(config, job, **{**how, "stop": own})
+    if isinstance(own.reason, RunInterruptedError):
+        outer.request(own.reason)  # too late for this pass, whose rows were all in flight
+    return summary
 
 
 def _has_rows(rows: Dataset) -> bool:
@@ -108,34 +126,28 @@ def _judge(
         job,
         data=rows,
         output=verdicts_on(job.output),
+        beside=(job.output,),
         redo_changed=True,
         choice=Choice(),
         settled=None,
         name="judge",
     )
     try:
-        summary.judged = _pass(_config_of(judge, config, job, how), judging, how)
+        judged = _pass(_config_of(judge, config), judging, how)
     except JsonlRunnerError as error:
         summary.judged, error.summary = error.summary, summary
         summary.stop(error)
         raise
+    judged.bad_rows = [row for row in judged.bad_rows if row not in summary.bad_rows]
+    summary.judged = judged
 
 
-def _config_of(judge: Judge, config: Config, job: Job, how: dict[str, Any]) -> Config:
-    """Return the settings of a judge, who may spend what the outputs have left over."""
+def _config_of(judge: Judge, config: Config) -> Config:
+    """Return the settings of a judge."""
     params = {name: value for name, value in config.params.items() if name != "response_format"}
-    found = replace(
+    return replace(
         config,
         model=judge.model or config.model,
         params={**params, **(judge.params or {})},
         post=None,
     )
-    spending = Spending(config, how.get("clock") or SystemClock())
-    if not spending.is_limited:
-        return found
-    spent = spent_before(job.output, spending.cost_of)
-    if config.max_cost is not None:
-        found = replace(found, max_cost=max(0.0, config.max_cost - spent.cost))
-    if config.max_tokens_total is not None:
-        found = replace(found, max_tokens_total=max(0, config.max_tokens_total - spent.tokens))
-    return found

@@ -100,7 +100,10 @@ def _naming(recipe: Mapping[str, Any]) -> list[Any]:
 
 def _source(recipe: Mapping[str, Any]) -> str:
     """Return where rows have their index from."""
-    several = {"n": "their number of a sample (--n)", "turns": "their turn (--turns)"}
+    several = {
+        "n": "their number of a sample (--n)",
+        "turns": f"their turn in {recipe.get('turns')} (--turns)",
+    }
     named = [words for name, words in several.items() if name in recipe]
     if named:
         bare = {name: value for name, value in recipe.items() if name not in several}

@@ -74,6 +74,7 @@ class Job:
         quiet: whether nothing is shown on the way.
         settled: told each group of Outcomes as soon as the ledger has it.
         views: how it is watched, beside its progress.
+        beside: other ledgers whose calls are under the same limits.
     """
 
     data: Data | None
@@ -87,6 +88,7 @@ class Job:
     quiet: bool = False
     settled: Callable[[Sequence[Outcome]], None] | None = None
     views: Views = Views()  # noqa: RUF009  # frozen
+    beside: Sequence[Path] = ()
 
 
 def run(
@@ -191,16 +193,16 @@ class _Run:
         self._offsets: Offsets | None = None
 
     def go(self, function: StandIn | None) -> RunSummary:
-        for note in (*self._config.notes, *self._ledger.notes):
+        damage = map(str, self._ledger.found.damage)
+        for note in (*self._config.notes, *self._ledger.notes, *damage):
             self._note(note)
-        for damage in self._ledger.found.damage:
-            self._note(str(damage))
         found = None if self._dataset.is_pipe else self._look()
         if found is not None and found.todo == self._left_out:
             return self._end()
         if function is None or function.uses_keys:
+            job, models = self._job, sorted(self._models or ())
             self._spending = spending_of(
-                self._config, self._clock, self._job.output, sorted(self._models or ()), self._note
+                self._config, self._clock, (job.output, *job.beside), models, self._note
             )
         team = team_of(
             self._config,
@@ -379,21 +381,20 @@ class _Run:
         self._summary.elapsed_s = self._clock.now() - self._started
         if self._spending is not None and self._spending.is_limited:
             self._summary.budget = self._spending.view()
+        left = []
         if self._unpriced.count:
-            unpriced = RunStoppedError(
+            left.append(
                 f"{self._unpriced} left: no price is known for their models, and --max-cost is to "
                 "be kept (--price input=…,output=… gives one)"
             )
-            self._note(str(unpriced))
-            if self._summary.stopped is None:
-                self._summary.stop(unpriced)
         if self._left_out:
-            batched = RunStoppedError(
+            left.append(
                 f"{self._left_out:,} rows lie in batches that are not over, and are left to them: "
                 "jsonl-runner batch fetch collects them (--include-batched calls them too, and "
                 "pays twice)"
             )
-            self._note(str(batched))
+        for why in left:
+            self._note(why)
             if self._summary.stopped is None:
-                self._summary.stop(batched)
+                self._summary.stop(RunStoppedError(why))
         return self._summary

@@ -9,6 +9,7 @@ there are none, the limit is reached.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import threading
@@ -318,48 +319,52 @@ class Spending:
 
 
 def spending_of(
-    config: Config, clock: Clock, ledger: Path, models: Iterable[str], note: Callable[[str], None]
+    config: Config,
+    clock: Clock,
+    ledgers: Iterable[Path],
+    models: Iterable[str],
+    note: Callable[[str], None],
 ) -> Spending:
     """Return what the calls of a run cost and may cost.
 
     Args:
         config: the settings.
         clock: the run's.
-        ledger: earlier runs on it count.
+        ledgers: earlier runs on them count.
         models: those that rows name for themselves.
         note: is told what cannot be counted.
 
     Raises:
         ConfigError: there is a limit on cost, and a model has no price.
-        LedgerError: the ledger's call log cannot be read.
+        LedgerError: a ledger's call log cannot be read.
     """
     spending = Spending(config, clock)
     if not spending.is_limited:
         return spending
     spending.check(models)
-    before = spent_before(ledger, spending.cost_of)
+    before = spent_before(ledgers, spending.cost_of)
     if before.unpriced and config.max_cost is not None:
         note(f"--max-cost: {before.unpriced:,} earlier answers have no known cost")
     return Spending(config, clock, before)
 
 
 def spent_before(
-    ledger: Path,
+    ledgers: Iterable[Path],
     cost_of: Callable[[Mapping[str, Any] | None, str], tuple[float | None, str]],
 ) -> Spent:
-    """Return what the runs so far spent, by the ledger's call log.
+    """Return what the runs so far spent, by the ledgers' call logs.
 
     Calls that a killed process never wrote down are not in it.
 
     Args:
-        ledger: whose it is.
+        ledgers: whose they are.
         cost_of: returns the cost of a usage and a model where the log has none.
 
     Raises:
-        LedgerError: the log is there and cannot be read.
+        LedgerError: a log is there and cannot be read.
     """
     cost, tokens, unpriced, learnt = 0.0, 0, 0, _Learnt()
-    for entry in calllog.read(ledger):
+    for entry in itertools.chain.from_iterable(map(calllog.read, ledgers)):
         usage, told = entry.get("usage"), entry.get("cost")
         if not isinstance(usage, dict) and not isinstance(told, (int, float)):
             continue

@@ -76,6 +76,14 @@ def test_an_input_that_is_none(files: Stage, command: str) -> None:
     assert {result.returncode for result in results} == {2}
 
 
+@pytest.mark.parametrize("words", ["run data.jsonl {}", "status data.jsonl {}", "report {}"])
+@pytest.mark.parametrize("nameless", [".", "/"])
+def test_an_output_without_a_name(files: Stage, words: str, nameless: str) -> None:
+    """A folder that no file could stand beside is told as any other folder is."""
+    error = refused(files, *words.format(nameless).split(), code=4)
+    assert error.endswith(": this is a directory; give a file name for the output")
+
+
 def test_an_input_without_a_usable_row(files: Stage) -> None:
     """Blank lines are no rows."""
     files.data.write_text("\n\n\n", encoding="utf-8")

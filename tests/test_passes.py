@@ -162,15 +162,36 @@ def test_a_merged_conversation_has_all_that_was_said(stage: Stage) -> None:
         ({"turns": ["a", " "]}, '"turns": turn 2 is no text, or an empty one'),
         ({"turns": ["a"], "input": "b"}, 'it has an "input" beside "turns"; make it part'),
         ({"turns": ["a"], "image": "a.png"}, 'images do not go together with "turns"'),
+        ({"turns": ["a"], "index": None}, 'it has no "index"'),
+        ({"turns": ["a"], "index": 1.5}, '"index" must be a string or an integer'),
+        ({"turns": ["a"], "messages": 5}, '"messages" must be a list of'),
+        ({"turns": ["a"], "instruction": 5}, '"instruction" must be a text'),
     ],
 )
-def test_turns_that_cannot_be_asked(stage: Stage, row: dict[str, Any], reason: str) -> None:
+@pytest.mark.parametrize("n", [1, 2])
+def test_turns_that_cannot_be_asked(stage: Stage, n: int, row: dict[str, Any], reason: str) -> None:
     """Said before anything is paid, once for the row."""
     with pytest.raises(BadRowsError) as raised:
-        go(stage, [*TALKS, {"index": 9, **row}], turns="turns")
+        go(stage, [*TALKS, {"index": 9, **row}], turns="turns", n=n)
     (told_row,) = raised.value.rows
     assert told_row.startswith(f"{stage.data}:4: {reason}")
     assert calls(stage) == 0
+
+
+def test_a_field_of_turns_that_no_row_has(stage: Stage) -> None:
+    """A slip of the pen is told, and not paid for as rows without turns."""
+    rows = [{"index": i, "instruction": "Say x.", "turns": ["one"]} for i in range(3)]
+    with pytest.raises(InputError, match='--turns turn: the row has no field "turn"; did you mean'):
+        go(stage, rows, turns="turn")
+    assert calls(stage) == 0
+    assert not stage.output.exists()
+    go(stage, turns="turns")
+    with pytest.raises(
+        ConfigError, match=r"their turn in turns \(--turns\), and not .* in turn \("
+    ):
+        go(stage, turns="turn")
+    # Rows that come later may all be without turns.
+    assert go(stage, [{"index": 9, "instruction": "Say x."}], turns="turns").done == 1
 
 
 @given(
@@ -250,11 +271,27 @@ def test_a_judges_template_is_tried_before_an_output_is_paid(stage: Stage) -> No
     """A field that rows do not have is found at once, with the line of row and template."""
     with pytest.raises(BadRowsError) as raised:
         go(stage, QUESTIONS, Judge("Is {{ output }} like {{ answr }}?"))
-    assert raised.value.rows[0].startswith(f"{stage.data}:1: judge:1: ")
-    assert "answr" in raised.value.rows[0]
+    assert str(raised.value).startswith(f'{stage.data}:1: judge:1: the row has no field "answr"')
+    assert "(and so for all 4 rows)" in str(raised.value)
     assert calls(stage) == 0
     with pytest.raises(ConfigError, match="judge:1: "):
         Judge("{% if %}")
+    with pytest.raises(ConfigError, match="judge: the judge's template is empty"):
+        Judge(" ")
+
+
+def test_rows_that_are_skipped_are_not_judged(stage: Stage) -> None:
+    """Each is told once; one that the judge alone cannot be asked about has its output."""
+    unknown = {"index": 8, "instruction": "Question 8"}
+    rows = [*QUESTIONS, {"index": 9}, {"instruction": "It has no index"}, unknown]
+    summary = go(stage, rows, JUDGE, {"bad_rows": "skip"})
+    assert summary.judged is not None
+    assert (summary.done, summary.judged.done, summary.exit_code) == (5, 4, 1)
+    assert [row.split(": ")[0] for row in summary.bad_rows] == [f"{stage.data}:{n}" for n in (5, 6)]
+    (only,) = summary.judged.bad_rows
+    assert only.startswith(f"{stage.data}:7: judge:1: ")
+    with pytest.raises(BadRowsError):
+        go(stage, judge=Judge("{{ nothing }}"), job={"bad_rows": "skip"})
 
 
 def test_outputs_and_verdicts_keep_one_budget(stage: Stage) -> None:
@@ -262,11 +299,26 @@ def test_outputs_and_verdicts_keep_one_budget(stage: Stage) -> None:
     settings = {"max_tokens_total": 10_000, "params": {"max_tokens": 40}}
     go(stage, QUESTIONS, settings=settings)
     used = sum(call["usage"]["total_tokens"] for call in read_calls(stage.output).values())
-    with pytest.raises(BudgetReachedError) as raised:
-        go(stage, judge=JUDGE, settings={**settings, "max_tokens_total": used + 60})
+    settings["max_tokens_total"] = used + 60
+    with pytest.raises(BudgetReachedError, match=f"{used + 60} tokens is reached") as raised:
+        go(stage, judge=JUDGE, settings=settings)
     summary = raised.value.summary
     assert summary is not None
     assert (summary.exit_code, summary.skipped) == (5, 4)
+
+
+def test_later_outputs_do_not_get_what_verdicts_took(stage: Stage) -> None:
+    """The limit holds for all runs on both ledgers, whichever is written next."""
+    go(stage, QUESTIONS, JUDGE)
+    ledgers = (stage.output, stage.folder / "output.judge.jsonl")
+    entries = [entry for ledger in ledgers for entry in read_calls(ledger).values()]
+    used = sum(entry["usage"]["total_tokens"] for entry in entries)
+    more = [*QUESTIONS, {"index": 9, "instruction": "Question 9", "output": "known 9"}]
+    settings = {"max_tokens_total": used + 1, "params": {"max_tokens": 40}}
+    for judge in (JUDGE, None):
+        with pytest.raises(BudgetReachedError, match=f"{used} tokens spent"):
+            go(stage, more, judge, settings=settings)
+    assert calls(stage) == 8
 
 
 def test_merge_keeps_what_the_judge_approves(stage: Stage) -> None:
@@ -306,6 +358,25 @@ def test_a_stop_ends_all_passes(stage: Stage) -> None:
     again = passes.run(stage.config(), job, judge=JUDGE_OF_TALKS, stop=Stop())
     assert again.judged is not None
     assert (again.done, again.judged.done) == (6, 3)
+
+
+@pytest.mark.parametrize("last", [3, 5, 6])
+def test_ctrl_c_while_the_last_rows_of_a_pass_are_in_flight(stage: Stage, last: int) -> None:
+    """They are written, and no other pass begins, be it of turns or of the judge."""
+    written: list[Any] = []
+
+    def settled(group: Any) -> None:
+        written.extend(group)
+        if len(written) == last:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(RunInterruptedError) as raised:
+        go(stage, TALKS, JUDGE_OF_TALKS, {"settled": settled}, turns="turns")
+    assert raised.value.summary is not None
+    assert (raised.value.summary.done, calls(stage)) == (last, last)
+    again = go(stage, judge=JUDGE_OF_TALKS, turns="turns")
+    assert again.judged is not None
+    assert (again.done, again.judged.done) == (6 - last, 3)
 
 
 def test_passes_want_a_file(stage: Stage, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def samples(n: int, turns: str | None = None) -> Expand:
     """
 
     def expand(row: dict[str, Any]) -> list[dict[str, Any]]:
-        if turns is None or row.get(turns) is None:
+        if turns is None or turns_of(row, turns) is None:
             check_row(row)
         if SAMPLE in row:
             row = {_KEPT: row[SAMPLE], **row}
@@ -65,6 +65,8 @@ def turns_of(row: dict[str, Any], field: str) -> list[str] | None:
         raise ValueError(f'it has an "input" beside "{field}"; make it part of the first turn')
     if any(row.get(name) for name in _IMAGES):
         raise ValueError(f'images do not go together with "{field}"; put them into "messages"')
+    own = row if row.get("messages") else {**row, "messages": [{"role": "user", "content": "-"}]}
+    check_row(own)  # before its index is part of others, which any would do for
     return turns
 
 
