@@ -14,7 +14,6 @@ from .errors import InputError, JsonlRunnerError, RunInterruptedError
 from .judging import check_judge, rows_to_judge
 from .reader import RowReader, open_input
 from .records import BadRow
-from .templates import no_field
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -85,6 +84,8 @@ def _check_field(dataset: Dataset, first: Dataset, turns: Turns) -> None:
             if turns.longest or isinstance(row, BadRow):
                 return
     if isinstance(row, dict):
+        from .templates import no_field  # noqa: PLC0415  # most runs need no templates
+
         reason = no_field(str(dataset.turns), row)
         raise InputError(f"{dataset}: --turns {dataset.turns}: {reason} (and so for all rows)")
 
