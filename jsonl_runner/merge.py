@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from . import jsontext
-from .answers import Answers
+from .answers import Answers, verdicts_on
 from .atomic import replacing_all
 from .calllog import path_for
 from .errors import ConfigError, InputError
@@ -19,6 +19,7 @@ from .exports.openai_chat import MIN_EXAMPLES
 from .exports.plan import REPEATED, Plan, plan_of
 from .exports.sinks import sink_into
 from .exports.split import prompt_of
+from .exports.verdicts import FIELD as VERDICT
 from .exports.verdicts import JUDGED, Verdicts
 from .indexes import IndexSet
 from .reader import RowReader, open_input
@@ -139,8 +140,9 @@ def _check_null(plan: Plan, *, keep_null: bool) -> None:
 def _spare_sources(plan: Plan, data: Dataset, ledger: Path) -> None:
     if target := data.clash(plan.paths.values()):
         raise InputError(f"{target}: the merged file would overwrite {data}; name another")
+    ledgers = (ledger, verdicts_on(ledger))
     for target in plan.paths.values():
-        for source in (ledger, path_for(ledger)):
+        for source in (*ledgers, *map(path_for, ledgers)):
             if target.exists() and source.exists() and target.samefile(source):
                 raise InputError(
                     f"{target}: the merged file would overwrite {source}; name another"
@@ -162,6 +164,10 @@ class _Merge:
     dedupe: bool
     keep_null: bool
     bad_rows: BadRowsPolicy
+
+    def __post_init__(self) -> None:
+        if self.verdicts is not None and self.plan.fields:
+            self.plan.fields.note({VERDICT: None})  # every row gets one
 
     def columns(self) -> Columns:
         """Return the columns of all rows that will be written."""

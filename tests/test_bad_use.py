@@ -76,6 +76,14 @@ def test_an_input_that_is_none(files: Stage, command: str) -> None:
     assert {result.returncode for result in results} == {2}
 
 
+def test_a_dry_run_tries_the_judge(files: Stage) -> None:
+    """Its template is a mistake that costs nothing either."""
+    dry = (*RUN, "--dry-run", "--judge", "judge.j2")
+    assert refused(files, *dry).startswith("judge.j2: cannot be read")
+    (files.folder / "judge.j2").write_text("{{ ouput }}", encoding="utf-8")
+    assert 'did you mean "output"? (and so for all 3 rows)' in refused(files, *dry)
+
+
 @pytest.mark.parametrize("words", ["run data.jsonl {}", "status data.jsonl {}", "report {}"])
 @pytest.mark.parametrize("nameless", [".", "/"])
 def test_an_output_without_a_name(files: Stage, words: str, nameless: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import gc
 import gzip
 import io
 import json
@@ -627,6 +628,16 @@ def test_a_part_that_is_a_source(bench: Bench) -> None:
     with pytest.raises(InputError, match="the merged file would overwrite"):
         merge(bench.data, bench.data.rename(bench.folder / "m.a.jsonl"), bench.folder / "m.jsonl",
               split={"a": 1})  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.jsonl.gz", "m.csv", "m.parquet"])
+def test_a_merge_that_fails_leaves_nothing(bench: Bench, name: str) -> None:
+    """No file, and no complaint of a library about one that it would still write to."""
+    bench.lay([row(1)])
+    with pytest.raises(InputError, match="no row has a field 'nothing'"):
+        bench.merge(name, fields=["index", "nothing"])
+    gc.collect()
+    assert bench.files() == set()
 
 
 @pytest.mark.parametrize("name", ["m.json", "m.jsonl.gz", "m.csv", "m.parquet"])

@@ -331,6 +331,10 @@ def test_merge_keeps_what_the_judge_approves(stage: Stage) -> None:
     assert (summary.written, summary.left_out) == (1, {"judged": 3})
     (row,) = json.loads(target.read_text(encoding="utf-8"))
     assert (row["index"], row["judge"], row["reference"]) == ("3", wanted, "known 3")
+    merge(stage.data, stage.output, target, judged="", fields=["index", "why=judge"])
+    assert json.loads(target.read_text("utf-8"))[3] == {"index": "3", "why": wanted}
+    with pytest.raises(InputError, match="would overwrite"):
+        merge(stage.data, stage.output, stage.folder / "output.judge.jsonl")
     with pytest.raises(ConfigError, match="is no regular expression"):
         merge(stage.data, stage.output, target, judged="(")
     (stage.folder / "output.judge.jsonl").unlink()

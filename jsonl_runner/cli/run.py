@@ -95,9 +95,9 @@ def run(ctx: click.Context, /, data: Dataset, output: Path, **options: Any) -> i
     """
     from .. import passes, runner  # noqa: PLC0415  # --help need not wait for it
 
-    if options["dry_run"]:
-        return _dry_run(data, output, options)
     as_json, judge = options["as_json"], _judge(options)
+    if options["dry_run"]:
+        return _dry_run(data, output, options, judge)
     with config_of(options, ledger=output, output=output) as config:
         job = runner.Job(
             data,
@@ -141,16 +141,19 @@ def _choice(data: Dataset, options: dict[str, Any]) -> Choice:
     return Choice(options["limit"], options["sample"], options["seed"])
 
 
-def _dry_run(data: Dataset, output: Path, options: dict[str, Any]) -> int:
+def _dry_run(data: Dataset, output: Path, options: dict[str, Any], judge: Judge | None) -> int:
     """Show the first requests; nothing is sent, and no file is touched."""
     from ..batch.manifest import waiting_rows  # noqa: PLC0415  # --help need not wait for it
     from ..indexes import IndexSet  # noqa: PLC0415
+    from ..judging import check_judge  # noqa: PLC0415
     from ..preview import SHOWN, preview  # noqa: PLC0415
     from ..runner import Job, check_paths  # noqa: PLC0415
 
     if data.is_stdin:
         raise ConfigError("--dry-run needs a file: what it reads of a pipe would be gone")
     check_paths(Job(data, output))
+    if judge is not None:
+        check_judge(judge, data, output, options["bad_rows"])
     with config_of({**options, "simulate": False}) as config:
         found = preview(
             config,

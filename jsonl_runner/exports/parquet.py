@@ -53,6 +53,10 @@ class ParquetSink:
             self._flush()
         self._file.close()
 
+    def leave(self) -> None:
+        """Write no more: a file that was not closed would be, when its stream is there no more."""
+        self._file.is_open = False
+
     def _flush(self) -> None:
         arrays = [
             pa.array(column, of.type)

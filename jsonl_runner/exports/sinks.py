@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .columns import Columns
     from .forms import Form
+    from .parquet import ParquetSink
 
 #: What the csv module ends lines with. It quotes cells that hold one of these two characters, and
 #: before Python 3.13 no others: a lone `\r` would end a line for many readers.
@@ -48,7 +49,9 @@ def sink_into(stream: IO[bytes], form: Form, columns: Columns | None) -> Iterato
             stream = stack.enter_context(_compressed(stream, form.compression))
         sink: Sink
         if columns is not None and form.container == "parquet":
-            sink = _parquet(stream, columns)
+            parquet = _parquet(stream, columns)
+            stack.callback(parquet.leave)
+            sink = parquet
         elif columns is not None and form.container == "csv":
             sink = _Csv(stream, columns)
         else:
@@ -72,7 +75,7 @@ def _compressed(
     return cast("contextlib.AbstractContextManager[IO[bytes]]", writer)
 
 
-def _parquet(stream: IO[bytes], columns: Columns) -> Sink:
+def _parquet(stream: IO[bytes], columns: Columns) -> ParquetSink:
     try:
         from .parquet import ParquetSink  # noqa: PLC0415  # an extra, and dear to import
     except ImportError:
