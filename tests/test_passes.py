@@ -342,6 +342,18 @@ def test_merge_keeps_what_the_judge_approves(stage: Stage) -> None:
         merge(stage.data, stage.output, target, judged="x")
 
 
+def test_merge_takes_no_verdict_on_an_earlier_output(stage: Stage) -> None:
+    """An output that was paid anew since is not approved by what was said of the one before."""
+    go(stage, QUESTIONS, JUDGE)
+    changed = [{**row, "instruction": "Another"} if row["index"] == 2 else row for row in QUESTIONS]
+    go(stage, changed, job={"redo_changed": True})
+    target = stage.folder / "good.json"
+    summary = merge(stage.data, stage.output, target, judged=".")
+    assert (summary.written, summary.left_out) == (3, {"judged": 1})
+    go(stage, judge=JUDGE)
+    assert merge(stage.data, stage.output, target, judged=".").written == 4
+
+
 def test_whole_conversations_are_judged(stage: Stage) -> None:
     """By their last answer, with all that was said before."""
     go(stage, TALKS, JUDGE_OF_TALKS, turns="turns")

@@ -6,7 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..answers import Answers, verdicts_on
+from ..calllog import read
 from ..errors import ConfigError, InputError
+from ..indexes import IndexMap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,11 +43,29 @@ class Verdicts:
                 f"{path}: there are no verdicts; make them with jsonl-runner run --judge"
             )
         self._verdicts = Answers(path)
+        self._asked = _times(path, "started")
+        self._answered = _times(ledger, "ended")
 
     def put_into(self, row: dict[str, Any]) -> bool:
-        """Put its verdict into a row; return whether it is the wanted one."""
-        verdict = self._verdicts.of(row["index"])
+        """Put its verdict into a row; return whether it is the wanted one.
+
+        A verdict that was asked for before the output was there is on an earlier output, and none.
+        """
+        index = row["index"]
+        asked, answered = self._asked.get(index), self._answered.get(index)
+        is_stale = asked is not None and answered is not None and answered > asked
+        verdict = None if is_stale else self._verdicts.of(index)
         if FIELD in row:
             row[_KEPT] = row[FIELD]
         row[FIELD] = verdict
         return verdict is not None and self._wanted.search(verdict) is not None
+
+
+def _times(ledger: Path, name: str) -> IndexMap:
+    """Return when each index was last asked for or answered, in milliseconds since 1970."""
+    times = IndexMap()
+    for entry in read(ledger):
+        moment = entry.get(name)
+        if entry.get("status") == "ok" and isinstance(moment, (int, float)) and moment > 0:
+            times.set(entry["index"], int(moment * 1000))
+    return times
