@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -11,7 +12,7 @@ from .chunks import needed
 from .textfile import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from .parts import Row
@@ -56,8 +57,8 @@ class TablePart:
             name = shown(path)
             batches = _parquet(path) if self._kind == "parquet" else _arrow(path)
             try:
-                for batch in batches:
-                    for row in _rows_of(self._arrow, batch):
+                for rows in _decoded(self._arrow, batches):
+                    for row in rows:
                         number += 1
                         yield number, row
             except (self._arrow.ArrowException, ValueError, OSError) as error:
@@ -68,7 +69,7 @@ class TablePart:
                 ) from None
 
 
-def _parquet(path: Path) -> Iterator[Any]:
+def _parquet(path: Path) -> Generator[Any]:
     parquet = needed("pyarrow.parquet", shown(path), "Parquet files")
     # Buffered: else a whole column of a row group, which may be the file, is read at once.
     with (
@@ -78,7 +79,7 @@ def _parquet(path: Path) -> Iterator[Any]:
         yield from file.iter_batches(batch_size=_BATCH, use_threads=False)
 
 
-def _arrow(path: Path) -> Iterator[Any]:
+def _arrow(path: Path) -> Generator[Any]:
     pa = needed("pyarrow", shown(path), "Arrow files")
     with contextlib.ExitStack() as stack:
         if url_of(path):
@@ -95,6 +96,22 @@ def _arrow(path: Path) -> Iterator[Any]:
         for batch in batches:
             for start in range(0, batch.num_rows, _BATCH):
                 yield batch.slice(start, _BATCH)
+
+
+def _decoded(arrow: Any, batches: Generator[Any]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of batches, all of them decoded in one thread.
+
+    Rows are taken by whichever worker wants one, and Arrow keeps the memory of each thread that it
+    has ever worked in: with 64 threads 750 MB instead of 100.
+    """
+
+    def decode() -> list[dict[str, Any]] | None:
+        batch = next(batches, None)
+        return None if batch is None else list(_rows_of(arrow, batch))
+
+    with ThreadPoolExecutor(1, "reader") as reader, contextlib.closing(batches):
+        while (rows := reader.submit(decode).result()) is not None:
+            yield rows
 
 
 def _rows_of(arrow: Any, batch: Any) -> Iterator[dict[str, Any]]:
