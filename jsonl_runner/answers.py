@@ -12,12 +12,22 @@ from .lines import LineReader
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .ledger import Damage
+    from .ledger import Damage, Entries
 
 
 def verdicts_on(ledger: Path) -> Path:
     """Return where a judge's verdicts on outputs stand: `output.judge.jsonl` for `output.jsonl`."""
     return ledger.with_name(f"{ledger.stem}.judge{ledger.suffix}")
+
+
+def put_outputs(entries: Entries, last: IndexMap) -> None:
+    """Note the byte at which each output's line begins; a later output replaces an earlier one."""
+    if entries.outputs is None:
+        last.put_all(entries.places, entries.offsets())
+        return
+    for place, offset, has_output in entries:
+        if has_output:
+            last.put(place, offset)
 
 
 class Answers:
@@ -39,9 +49,7 @@ class Answers:
         #: Lines that cannot be read.
         self.damage: list[Damage] = []
         for entries in entries_of(ledger, self.damage):
-            for place, offset, has_output in entries:
-                if has_output:
-                    self._at.put(place, offset)
+            put_outputs(entries, self._at)
 
     def of(self, index: str) -> str | None:
         """Return an index's output, None when it has none.

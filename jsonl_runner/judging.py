@@ -6,7 +6,7 @@ they are resumed, merged and looked at as any other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +52,13 @@ class Judge:
     template: str | Path
     model: str | None = None
     params: dict[str, Any] | None = None
+    #: Read and compiled once: what is tried before a run is what is asked hours later.
+    compiled: Template = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.compiled()
+        object.__setattr__(self, "compiled", self._compiled())
 
-    def compiled(self) -> Template:
-        """Return the template."""
+    def _compiled(self) -> Template:
         from .templates import Template  # noqa: PLC0415  # most runs have no judge
 
         text, name = self.template, "judge"
@@ -109,7 +110,7 @@ def check_judge(judge: Judge, data: Data, output: Path, bad_rows: BadRowsPolicy 
 def _asking(
     judge: Judge, data: Data, output: Path, output_of: Callable[[dict[str, Any]], str | None]
 ) -> Dataset:
-    dataset, template = conversations(dataset_of(data), output), judge.compiled()
+    dataset, template = conversations(dataset_of(data), output), judge.compiled
     then = dataset.then
 
     def expand(row: dict[str, Any]) -> list[dict[str, Any]]:

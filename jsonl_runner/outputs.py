@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from .answers import put_outputs
 from .calllog import Ends
 from .indexes import IndexMap
 from .ledger import entries_of, parse_line
@@ -45,12 +46,7 @@ class Outputs:
 
     def note(self, entries: Entries) -> None:
         """Note where outputs stand."""
-        if entries.outputs is None:
-            self._last.put_all(entries.places, entries.offsets())
-            return
-        for place, offset, has_output in entries:
-            if has_output:
-                self._last.put(place, offset)
+        put_outputs(entries, self._last)
 
     def look(self, group: Group) -> None:
         """Look at the outputs of a group's rows.

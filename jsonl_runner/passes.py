@@ -53,9 +53,8 @@ def _all_turns(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
     dataset = dataset_of(job.data)
     if dataset.turns is None:
         return _pass(config, job, how)
-    with open_input(dataset) as stream:
-        if not stream.seekable():
-            raise InputError(f"{dataset}: turns are asked in several passes; give a file, no pipe")
+    if dataset.is_pipe:
+        raise InputError(f"{dataset}: turns are asked in several passes; give a file, no pipe")
     turns = Turns(dataset, job.output)
     first = turns.rows_of(1)
     if not job.output.exists():  # the field of one that is there is compared with its call log's
