@@ -295,8 +295,13 @@ def test_a_run_with_a_table_from_start_to_ctrl_c(stage: Stage, screen: Screen) -
         lines = screen.wait_for(has("8 in flight of"))
         assert has(f"{stage.data} → ")(lines) or lines[0].startswith("running")
         assert any(line.startswith("#1(…0001) ready") for line in lines)
+        # All calls in flight are to take long enough for the table to be drawn once more.
+        stage.simulator.settings = SimulatorSettings(latency_s=3.0)
+        seen = len(stage.simulator.journal.calls)
+        screen.wait_for(lambda _: len(stage.simulator.journal.calls) >= seen + 8)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        screen.wait_for(lambda _: process.poll() is not None)  # a full terminal would hold it up
+        assert process.returncode == 130
     screen.read()
     assert b"stopping (interrupted by SIGINT)" in screen.raw  # while calls were in flight
     end = screen.raw.decode().partition("\x1b[?1049l")[2]
@@ -325,7 +330,8 @@ def test_the_table_is_gone_when_the_run_fails(stage: Stage, screen: Screen) -> N
                 ("sk-test-aaaaaaaaaaaaaaaa0001", "sk-test-bbbbbbbbbbbbbbbb0002"), "401"
             )
         )
-        assert process.wait(20) == 3
+        screen.wait_for(lambda _: process.poll() is not None)
+        assert process.returncode == 3
     screen.read()
     assert b"keys are finished" in screen.raw.rpartition(b"\x1b[?1049l")[2]
 
