@@ -33,7 +33,8 @@ from . import configfile
 from .errors import ConfigError, InputError
 from .indexes import IndexSet
 from .reader import RowReader, open_input
-from .records import BadRow, Record, check_params, to_record
+from .records import BadRow, Record, to_record
+from .rows import check_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -15,7 +15,8 @@ from .dataset import dataset_of
 from .errors import ConfigError, InputError
 from .prompts import messages_of
 from .reader import open_input
-from .records import check_row, to_record
+from .records import to_record
+from .rows import check_row
 from .survey import survey
 from .turns import conversations
 

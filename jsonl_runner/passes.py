@@ -19,8 +19,8 @@ from .turns import Turns
 if TYPE_CHECKING:
     from .config import Config
     from .dataset import Dataset
+    from .job import Job
     from .judging import Judge
-    from .runner import Job
     from .summary import RunSummary
 
 

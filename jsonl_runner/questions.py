@@ -14,9 +14,11 @@ from . import jsontext
 from .atomic import replacing
 from .errors import InputError
 from .indexes import IndexMap
+from .job import Job, check_paths
 from .locking import locked
-from .records import MAX_ROW_BYTES, Outcome, Record
-from .runner import Job, check_paths, run
+from .records import Outcome, Record
+from .rows import MAX_ROW_BYTES
+from .runner import run
 from .watching import Views
 
 if TYPE_CHECKING:

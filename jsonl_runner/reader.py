@@ -16,7 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 from . import images
 from .dataset import dataset_of
 from .indexes import IndexSet, place_of, places_of, places_of_integers
-from .records import MAX_ROW_BYTES, BadRow, images_of, parse_row, plain_rows, to_record
+from .records import BadRow, images_of, to_record
+from .rows import MAX_ROW_BYTES, parse_row, plain_rows
 from .sources.stream import bad_rows_of
 
 if TYPE_CHECKING:

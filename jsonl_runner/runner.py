@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import closing
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from . import indexfile
 from .batch.manifest import waiting_rows
-from .calllog import CallLog, SeenInput, path_for
-from .choice import Choice, left_rows
+from .calllog import CallLog, SeenInput
+from .choice import left_rows
 from .clock import Clock, Stop, SystemClock
 from .dataset import dataset_of
 from .engines.base import TICK_S
@@ -28,67 +26,31 @@ from .familiar import groups_left, look
 from .fleet.team import team_of
 from .guards import Guards
 from .indexes import IndexSet
+from .job import check_paths
 from .ledger import Ledger
-from .locking import lock_path
 from .reader import GroupReader, RowReader
 from .recall import Recall, recall_of
 from .recipes import check_indices
 from .records import BadRow
-from .remote import check_is_local
 from .secret import without_login
 from .signals import stopping
 from .spending import spending_of
 from .summary import Named, RunSummary
-from .survey import BadRowsPolicy, Survey, bad_rows_error
-from .watching import Views, Watch
+from .survey import Survey, bad_rows_error
+from .watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
-    from .appendfile import FsyncPolicy
     from .assembly import StandIn
     from .config import Config
-    from .dataset import Data
     from .fleet.team import Team
+    from .job import Job
     from .keys import KeysView
     from .offsets import Offsets
     from .reader import Group
     from .records import Outcome, Record
     from .spending import Spending
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run is about.
-
-    Attributes:
-        data: the input; None for standard input, as `-` is.
-        output: the ledger.
-        bad_rows: what to do about rows that cannot be used.
-        fsync: when the ledger is forced onto the disk.
-        redo_changed: whether rows whose content changed are called again.
-        include_batched: whether rows in a batch that is not over are called too, and paid twice.
-        choice: which of the rows without an output are done.
-        name: stands before the progress bar.
-        quiet: whether nothing is shown on the way.
-        settled: told each group of Outcomes as soon as the ledger has it.
-        views: how it is watched, beside its progress.
-        beside: other ledgers whose calls are under the same limits.
-    """
-
-    data: Data | None
-    output: Path
-    bad_rows: BadRowsPolicy = "fail"
-    fsync: FsyncPolicy = "group"
-    redo_changed: bool = False
-    include_batched: bool = False
-    choice: Choice = Choice()  # noqa: RUF009  # frozen
-    name: str = "jsonl-runner"
-    quiet: bool = False
-    settled: Callable[[Sequence[Outcome]], None] | None = None
-    views: Views = Views()  # noqa: RUF009  # frozen
-    beside: Sequence[Path] = ()
 
 
 def run(
@@ -140,24 +102,6 @@ def run(
             )
         )
         return _Run(config, job, clock, shown, ledger, stream, stop or Stop()).go(function)
-
-
-def check_paths(job: Job) -> None:
-    """Check input and output before anything is opened for writing.
-
-    Raises:
-        InputError: they are one file.
-        LedgerError: the output cannot be written where it should be.
-    """
-    output = job.output
-    check_is_local(output)
-    if output.is_dir():
-        raise LedgerError(f"{output}: this is a directory; give a file name for the output")
-    if not output.parent.is_dir():
-        raise LedgerError(f"{output}: the folder {output.parent} does not exist; make it first")
-    paths = (output, path_for(output), lock_path(output), indexfile.path_for(output))
-    if own := dataset_of(job.data).clash(paths):
-        raise InputError(f"{own}: input and output are the same file; name another output")
 
 
 class _Run:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from . import indexfile, jsontext
 from .atomic import replacing
 from .errors import ConfigError, InputError, JsonlRunnerError
+from .job import Job
 from .joining import Joiner, Text, Written, index_of
 from .locking import lock_path
-from .records import MAX_ROW_BYTES
-from .runner import Job, run
+from .rows import MAX_ROW_BYTES
+from .runner import run
 from .summary import RunSummary, failed_lines
 from .tree import Staging, folders_of, names_in, shown, work_folder
 from .watching import Views

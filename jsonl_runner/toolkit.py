@@ -15,11 +15,12 @@ from .answering import answer
 from .clock import Stop, SystemClock
 from .errors import ConfigError, InputError, RunInterruptedError, RunStoppedError
 from .folder import Steps
+from .job import Job
 from .merge import merge
 from .models import CallFailedError, OpenAIModel, Prompt, holds_texts, record_of, stand_in_of
 from .progress import progress
-from .records import parse_row, to_record
-from .runner import Job
+from .records import to_record
+from .rows import parse_row
 from .session import Session
 from .steps import Folder, ask, read_text, run_steps, write_result
 from .texts import TextsJob, run_texts

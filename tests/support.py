@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jsonl_runner import config as settings
-from jsonl_runner.runner import Job, run
+from jsonl_runner.job import Job
+from jsonl_runner.runner import run
 from jsonl_runner.simulator import Simulator, answer_text
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ FLOORS = [
         "offsets",
         "remote",
     },
-    {"pricefile", "records", "answerformat", "quality", "shaping", "indexfile"},
+    {"pricefile", "records", "rows", "answerformat", "quality", "shaping", "indexfile"},
     {"sources"},
     {"dataset"},
     {
@@ -105,7 +105,7 @@ FLOORS = [
     },
     {"engines", "cached", "batch", "metrics", "lookout"},
     {"assembly", "convert", "watching"},
-    {"fleet"},
+    {"fleet", "job"},
     {"runner", "answering", "keycheck", "session", "models", "folder"},
     {"aio", "conversation", "steps", "texts", "questions", "passes"},
     {"toolkit", "compat"},

@@ -14,10 +14,12 @@ from support import expected, read_calls, read_ledger, row, write_rows
 from jsonl_runner.batch import collect
 from jsonl_runner.batch.plan import Wishes
 from jsonl_runner.batch.tidy import cancel, clean, to_clean
+from jsonl_runner.batch.watch import poll
 from jsonl_runner.calllog import read
 from jsonl_runner.errors import ConfigError, LedgerError, RunStoppedError
+from jsonl_runner.job import Job
 from jsonl_runner.merge import merge
-from jsonl_runner.runner import Job, run
+from jsonl_runner.runner import run
 
 if TYPE_CHECKING:
     from jsonl_runner.batch.parts import Part
@@ -266,8 +268,7 @@ def test_a_result_file_that_was_changed_is_not_believed(bench: Bench) -> None:
     submitted(bench)
     bench.clock.advance(60)
     with bench.open() as batches:
-        batches.fetch = lambda: None  # type: ignore[method-assign]
-        batches._poll()
+        poll(batches.desk, batches.manifest.parts("submitted"))
         (part,) = batches.manifest.parts("ended")
         collect.fetch(batches.desk, part)
         (file,) = [f for f in batches.manifest.files(1) if f.kind == "result"]

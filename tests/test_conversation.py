@@ -11,7 +11,7 @@ from support import KEYS
 
 from jsonl_runner.conversation import Conversation
 from jsonl_runner.errors import LedgerError, NoUsableKeyError
-from jsonl_runner.records import parse_row
+from jsonl_runner.rows import parse_row
 from jsonl_runner.simulator import SimulatorSettings, answer_text
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from jsonl_runner import (
 from jsonl_runner.calllog import last_input
 from jsonl_runner.compact import compact
 from jsonl_runner.estimate import estimate
+from jsonl_runner.job import Job
 from jsonl_runner.merge import merge
 from jsonl_runner.report import gather
-from jsonl_runner.runner import Job, run
+from jsonl_runner.runner import run
 from jsonl_runner.status import status
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from support import KEYS, FakeClock, Stage, row, write_rows
 from jsonl_runner.assembly import StandIn
 from jsonl_runner.attempts import Kind, Verdict
 from jsonl_runner.clock import Stop
+from jsonl_runner.job import Job
 from jsonl_runner.keys import Rotator
 from jsonl_runner.retry import classify_exception
-from jsonl_runner.runner import Job, run
+from jsonl_runner.runner import run
 from jsonl_runner.secret import Secret
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jsonl_runner.errors import ConfigError, InputError
 from jsonl_runner.grid import load
-from jsonl_runner.records import parse_row
+from jsonl_runner.rows import parse_row
 
 if TYPE_CHECKING:
     from support import Stage

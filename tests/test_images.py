@@ -13,9 +13,10 @@ from support import read_calls, read_ledger, write_rows
 from jsonl_runner import images
 from jsonl_runner.batch.anthropicform import params_of
 from jsonl_runner.images import ImageError
+from jsonl_runner.job import Job
 from jsonl_runner.prompts import Composer, messages_of, readable, texts_of
 from jsonl_runner.records import Record, fingerprint, to_record
-from jsonl_runner.runner import Job, run
+from jsonl_runner.runner import run
 from jsonl_runner.simulator import answer_text
 from jsonl_runner.spread import spread
 

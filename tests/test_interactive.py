@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import KEYS
 
-from jsonl_runner.records import MAX_ROW_BYTES
+from jsonl_runner.rows import MAX_ROW_BYTES
 from jsonl_runner.simulator import SimulatorSettings, answer_text
 
 if sys.platform == "win32":

@@ -23,10 +23,10 @@ from jsonl_runner.errors import (
     InputError,
     RunInterruptedError,
 )
+from jsonl_runner.job import Job
 from jsonl_runner.judging import Judge
 from jsonl_runner.merge import merge
 from jsonl_runner.reader import RowReader, open_input
-from jsonl_runner.runner import Job
 from jsonl_runner.simulator.answers import answer_text
 from jsonl_runner.sources.expanding import asked_at, samples, turns_of
 from jsonl_runner.status import status

@@ -30,7 +30,8 @@ from jsonl_runner.questions import (
     run_questions,
     window_of,
 )
-from jsonl_runner.records import MAX_ROW_BYTES, Record
+from jsonl_runner.records import Record
+from jsonl_runner.rows import MAX_ROW_BYTES
 from jsonl_runner.session import Session
 from jsonl_runner.simulator import SimulatorSettings
 from jsonl_runner.status import status

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 
 from jsonl_runner.errors import InputError
 from jsonl_runner.reader import RowReader, open_input
-from jsonl_runner.records import (
-    MAX_ROW_BYTES,
-    BadRow,
-    Record,
-    fingerprint,
-    parse_row,
-    to_record,
-)
+from jsonl_runner.records import BadRow, Record, fingerprint, to_record
+from jsonl_runner.rows import MAX_ROW_BYTES, parse_row
 
 if TYPE_CHECKING:
     from pathlib import Path

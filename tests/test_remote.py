@@ -16,10 +16,11 @@ import pytest
 from support import expected, read_ledger, row, write_rows
 
 from jsonl_runner.errors import BadRowsError, ConfigError, InputError, LedgerError
+from jsonl_runner.job import Job
 from jsonl_runner.ledger import Ledger
 from jsonl_runner.merge import merge
 from jsonl_runner.remote import name_of, opened, url_of
-from jsonl_runner.runner import Job, run
+from jsonl_runner.runner import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,8 @@ from jsonl_runner.errors import (
     RunStoppedError,
     WrongEndpointError,
 )
-from jsonl_runner.runner import Job, run
+from jsonl_runner.job import Job
+from jsonl_runner.runner import run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,8 @@ from jsonl_runner import ConfigError, Dataset, InputError
 from jsonl_runner.cli import inputs
 from jsonl_runner.dataset import FORMATS
 from jsonl_runner.reader import GroupReader, RowReader, open_input
-from jsonl_runner.records import MAX_ROW_BYTES, BadRow
+from jsonl_runner.records import BadRow
+from jsonl_runner.rows import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -15,12 +15,8 @@ from support import row
 from jsonl_runner.errors import BadRowsError
 from jsonl_runner.indexes import IndexMap, IndexSet
 from jsonl_runner.reader import GroupReader
-from jsonl_runner.records import (
-    fingerprint,
-    fingerprint_number,
-    parse_row,
-    to_record,
-)
+from jsonl_runner.records import fingerprint, fingerprint_number, to_record
+from jsonl_runner.rows import parse_row
 from jsonl_runner.summary import LISTED
 from jsonl_runner.survey import Survey, survey
 

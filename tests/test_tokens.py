@@ -17,8 +17,9 @@ import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jsonl_runner import config, records, tokens
+from jsonl_runner import config, tokens
 from jsonl_runner.errors import ConfigError, InputError, JsonlRunnerError
+from jsonl_runner.rows import parse_row
 from jsonl_runner.tokens import (
     TokenCount,
     count_tokens,
@@ -522,7 +523,7 @@ def test_split_makes_rows_for_a_run(tmp_path: Path) -> None:
     text = "Erstes.\r\n\r\nZweites: 你好。\n\n  Drittes 👍🏽\n"
     (tmp_path / "a.txt").write_bytes(text.encode())
     result = cli("split", "a.txt", "--tokens", "9", "--at", r"\n", "--instruction", "Sum up.")
-    rows = [records.parse_row(line) for line in result.stdout.splitlines()]
+    rows = [parse_row(line) for line in result.stdout.splitlines()]
     assert "".join(row["input"] for row in rows) == text
     assert [row["index"] for row in rows] == [str(number) for number in range(len(rows))]
     assert {row["instruction"] for row in rows} == {"Sum up."}

@@ -160,7 +160,8 @@ def test_a_run_has_one_while_it_runs_and_none_when_it_is_complete(
 def test_a_run_that_ends_early_says_why(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """In its state file, without a key; the next run takes it away."""
     from jsonl_runner.clock import Stop  # noqa: PLC0415
-    from jsonl_runner.runner import Job, run  # noqa: PLC0415
+    from jsonl_runner.job import Job  # noqa: PLC0415
+    from jsonl_runner.runner import run  # noqa: PLC0415
 
     monkeypatch.setattr(watching, "LOOK_EVERY_S", 0.0)
     stop = Stop()

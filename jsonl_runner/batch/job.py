@@ -16,7 +16,6 @@ from ..prompts import Composer
 from ..recipes import unseen
 from ..secret import without_login
 from ..summary import RunSummary
-from .base import ProviderError
 from .collect import Collector, fetch
 from .desk import Desk, Watched
 from .manifest import Manifest, manifest_path
@@ -31,10 +30,10 @@ from .parts import (
     UPLOADING,
 )
 from .plan import withdraw
+from .polling import Polling
 from .reconcile import send
 from .reviewing import Reviews
 from .rows import Rows, plan_rows
-from .watch import poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +51,6 @@ if TYPE_CHECKING:
 UNSENT = (PLANNED, UPLOADING, UPLOADED, CREATING)
 #: Seconds that a wait takes at the most, so that a clock set anew does not prolong it by hours.
 _LONGEST_PAUSE_S = 60.0
-#: Each wait between polls is as much longer than the one before, give or take a tenth.
-_GROWTH, _JITTER = 1.5, 0.1
 
 
 class Batches:
@@ -115,9 +112,7 @@ class Batches:
             self._note,
         )
         self._collector: Collector | None = None
-        self._poll_s = self.desk.pace.poll_s
-        self._next_poll = float("-inf")
-        self._poll_failure = ""
+        self._polling = Polling(self.desk, self._watched)
         self._began = self._clock.now()
         for note in (*config.notes, *self._ledger.notes, *map(str, self._ledger.found.damage)):
             self._note(note)
@@ -222,9 +217,11 @@ class Batches:
             RunStoppedError: the provider could not be asked, or a signal.
         """
         if self.manifest.parts(SUBMITTED):
-            self._poll()
-            if self._poll_failure:
-                raise RunStoppedError(f"the batches could not be looked at: {self._poll_failure}")
+            self._polling.look()
+            if self._polling.failure:
+                raise RunStoppedError(
+                    f"the batches could not be looked at: {self._polling.failure}"
+                )
         while parts := self.manifest.parts(ENDED, FETCHED):
             for part in parts:
                 self._take(part)
@@ -247,8 +244,8 @@ class Batches:
                     self._take(part)
                 elif part.state != SUBMITTED and self._has_room(part):
                     self._send(part)
-            if self._clock.now() >= self._next_poll and self.manifest.parts(SUBMITTED):
-                self._poll()
+            if self._clock.now() >= self._polling.due and self.manifest.parts(SUBMITTED):
+                self._polling.look()
             self._check_stop()
             self._pause(self._next_step_s())
 
@@ -261,7 +258,7 @@ class Batches:
             if part.state != SUBMITTED and self._has_room(part)
         ]
         if self.manifest.parts(SUBMITTED):
-            waits.append(self._next_poll - self._clock.now())
+            waits.append(self._polling.due - self._clock.now())
         return min(waits, default=0.0)
 
     def _send(self, part: Part) -> None:
@@ -274,7 +271,7 @@ class Batches:
                 self._watched.changed(after)
             part = after
         if part.state == SUBMITTED:
-            self._poll_soon()
+            self._polling.soon()
         elif part.state == REFUSED:
             self._watched.over(part)
 
@@ -289,42 +286,6 @@ class Batches:
         ]
         waiting = sum(other.tokens for other in others)
         return not others or waiting + part.tokens <= self._max_enqueued
-
-    def _poll(self) -> None:
-        before = {part.number: part for part in self.manifest.parts(SUBMITTED)}
-        pace = self.desk.pace
-        self._poll_failure = ""
-        asked = 0.0
-        try:
-            changed = poll(self.desk, list(before.values()))
-        except ProviderError as error:
-            self.desk.check_key(error)
-            changed, asked = False, error.verdict.retry_after_s or 0.0
-            self._poll_failure = self.desk.clean(error)
-            self._note(f"the batches could not be looked at ({error}); they go on meanwhile")
-        for number, part in before.items():
-            after = self.manifest.part(number)
-            if after != part:
-                self._watched.changed(after)
-            if after.state not in {SUBMITTED, UPLOADED}:
-                self._watched.over(after)
-                self._make_room()
-        self._poll_s = pace.poll_s if changed else min(self._poll_s * _GROWTH, pace.longest_poll_s)
-        jitter = self.desk.rng.uniform(1 - _JITTER, 1 + _JITTER)
-        self._next_poll = self._clock.now() + max(self._poll_s * jitter, asked)
-
-    def _poll_soon(self) -> None:
-        """A new batch is looked at early: most of what is wrong shows at once."""
-        self._poll_s = self.desk.pace.poll_s
-        self._next_poll = min(self._next_poll, self._clock.now() + self._poll_s)
-        if self._next_poll == float("-inf"):
-            self._next_poll = self._clock.now() + self._poll_s
-
-    def _make_room(self) -> None:
-        """A batch is over: what was refused for its sake may be sent now."""
-        for part in self.manifest.parts(UPLOADED):
-            if part.waits_for_room:
-                self.manifest.put(part, due=0.0)
 
     def _take(self, part: Part) -> None:
         """Fetch and collect what came of a part."""

@@ -93,13 +93,14 @@ def run(ctx: click.Context, /, data: Dataset, output: Path, **options: Any) -> i
     Example:
       jsonl-runner run data/samples/data.jsonl output.jsonl --simulate
     """
-    from .. import passes, runner  # noqa: PLC0415  # --help need not wait for it
+    from .. import passes  # noqa: PLC0415  # --help need not wait for it
+    from ..job import Job  # noqa: PLC0415
 
     as_json, judge = options["as_json"], _judge(options)
     if options["dry_run"]:
         return _dry_run(data, output, options, judge)
     with config_of(options, ledger=output, output=output) as config:
-        job = runner.Job(
+        job = Job(
             data,
             output,
             bad_rows=options["bad_rows"],
@@ -145,9 +146,9 @@ def _dry_run(data: Dataset, output: Path, options: dict[str, Any], judge: Judge 
     """Show the first requests; nothing is sent, and no file is touched."""
     from ..batch.manifest import waiting_rows  # noqa: PLC0415  # --help need not wait for it
     from ..indexes import IndexSet  # noqa: PLC0415
+    from ..job import Job, check_paths  # noqa: PLC0415
     from ..judging import check_judge  # noqa: PLC0415
     from ..preview import SHOWN, preview  # noqa: PLC0415
-    from ..runner import Job, check_paths  # noqa: PLC0415
 
     if data.is_stdin:
         raise ConfigError("--dry-run needs a file: what it reads of a pipe would be gone")

@@ -82,7 +82,7 @@ class Piped:
 
     def read(self) -> str | None:
         """Return the next line; see `Typed.read`."""
-        from ..records import MAX_ROW_BYTES  # noqa: PLC0415  # --help need not wait for it
+        from ..rows import MAX_ROW_BYTES  # noqa: PLC0415  # --help need not wait for it
 
         line = self._stream.readline(MAX_ROW_BYTES + 1)
         self._number += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import jsontext
-from ..records import check_params
+from ..rows import check_params
 from ..secret import Secret
 
 if TYPE_CHECKING:

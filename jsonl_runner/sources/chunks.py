@@ -11,7 +11,7 @@ import zlib
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..records import MAX_ROW_BYTES
+from ..rows import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

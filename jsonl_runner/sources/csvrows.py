@@ -10,7 +10,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..records import MAX_ROW_BYTES
+from ..rows import MAX_ROW_BYTES
 from .encodings import looks_like, wrong_encoding
 
 if TYPE_CHECKING:

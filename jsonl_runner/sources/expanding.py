@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..records import check_row
+from ..rows import check_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from ..indexes import IndexMap, IndexSet
-from ..records import kind_of
+from ..rows import kind_of
 from .values import dumped
 
 #: Gives a row of a file, by its name there, and a line its index.

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..records import FIELDS, MAX_ROW_BYTES, check_depth, kind_of
+from ..rows import FIELDS, MAX_ROW_BYTES, check_depth, kind_of
 from .encodings import looks_like, wrong_encoding
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..records import MAX_ROW_BYTES, load_object
+from ..rows import MAX_ROW_BYTES, load_object
 from .chunks import lines_of
 
 if TYPE_CHECKING:

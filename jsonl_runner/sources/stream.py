@@ -3,7 +3,7 @@ r"""Rows of any kind as one stream of JSONL, made while it is read.
 Its lines are numbered as the rows are at their place: the line of a row in a CSV file is its line
 in the stream, counted on from file to file; where a row has several lines there, blank ones follow.
 Where rows become several, every line of the place has as many in the stream.
-A row that cannot be made has a line too, which `records.parse_row` takes for its reason.
+A row that cannot be made has a line too, which `rows.parse_row` takes for its reason.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import bisect
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ..records import BadRow, reason_line
+from ..records import BadRow
+from ..rows import reason_line
 from .indexing import with_index
 from .values import dumped
 
