@@ -13,12 +13,13 @@ from .atomic import replacing_all
 from .calllog import path_for
 from .errors import ConfigError, InputError
 from .exports.columns import Columns
-from .exports.conversation import Unfit
 from .exports.drops import Drops
 from .exports.openai_chat import MIN_EXAMPLES
 from .exports.plan import REPEATED, Plan, plan_of
 from .exports.sinks import sink_into
 from .exports.split import prompt_of
+from .exports.toolcalls import lacks_tools
+from .exports.unfit import Unfit
 from .exports.verdicts import FIELD as VERDICT
 from .exports.verdicts import JUDGED, Verdicts
 from .indexes import IndexSet
@@ -80,20 +81,19 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     drop_reasons: Iterable[str] = (),
     judged: str | None = None,
     dedupe: bool = False,
+    tools: list[Any] | None = None,
     keep_null: bool = False,
     bad_rows: BadRowsPolicy = "fail",
 ) -> MergeSummary:
     """Write the rows of an input with their outputs, in input order.
 
     A row is `{"index", "instruction", "input", "output"}` with its other fields behind; an "output"
-    of its own becomes `reference`. Memory does not grow with the outputs: they are read from the
-    ledger one by one.
+    of its own becomes `reference`. Outputs are read one by one.
 
     Args:
         data: the input.
         ledger: its ledger.
-        target: the file to write; it is whole or not there. A URL (`s3://`, see `remote`) is
-            written beside and sent when it is whole.
+        target: the file to write, whole or not there. A URL (`s3://`) is sent when it is whole.
         format: one of `exports.forms.FORMATS`; None: what the target's suffix says (`json`,
             an array, for one that says nothing).
         fields: the fields to write, in this order, `new=name` to rename one; None: all. The
@@ -105,7 +105,8 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
         drop_reasons: why rows are left out that would spoil training, of `quality.REASONS`.
         judged: a regular expression; rows get their judge's verdict as `judge`, and those whose
             verdict it is not found in are left out.
-        dedupe: whether of rows with the same prompt and output the first alone is written.
+        dedupe: of rows with the same prompt and output, only the first is written.
+        tools: those that the run offered to all rows (`sharegpt` and `openai-chat` write them).
         keep_null: whether rows without an output are written, with `null`.
         bad_rows: what to do about rows that cannot be used.
 
@@ -115,7 +116,7 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
         LedgerError: a file cannot be read or written.
     """
     with written_to(target) as place:
-        plan = plan_of(place, format, fields, split, seed)
+        plan = plan_of(place, format, fields, split, seed, tools)
         _check_null(plan, keep_null=keep_null)
         drops = Drops(drop_reasons) if drop_reasons else None
         data = dataset_for(data, ledger)
@@ -191,15 +192,21 @@ class _Merge:
                 part: stack.enter_context(sink_into(stream, plan.form, columns))
                 for part, stream in zip(plan.paths, streams, strict=True)
             }
-            counts = dict.fromkeys(plan.paths, 0)
+            counts, toolless = dict.fromkeys(plan.paths, 0), 0
             names = columns.names if columns else ()
             for part, row in self._chosen(summary):
                 sinks[part].write(plan.filled(row, names))
                 counts[part] += 1
+                toolless += plan.form.is_example and lacks_tools(row)
             self._check_fields()
             summary.written = sum(counts.values())
             summary.parts = counts if plan.split else {}
             summary.notes += self._notes(counts)
+            if toolless:
+                summary.notes.append(
+                    f"{toolless:,} examples call tools and do not say which there are: "
+                    "--tools FILE gives those of the run"
+                )
         return summary
 
     def _chosen(self, summary: MergeSummary) -> Iterator[tuple[str, Mapping[str, Any]]]:

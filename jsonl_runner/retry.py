@@ -181,16 +181,20 @@ def _error_in_200(error: object) -> Verdict:
 
 
 def _text_of(message: dict[str, Any]) -> str | None:
-    """Return the message's text: content, its text parts, or the tool calls as JSON."""
+    """Return the message's text: content, its text parts, or the tool calls as JSON.
+
+    Where a model says something and calls tools, that is the JSON of both.
+    """
     content = message.get("content")
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in parts if isinstance(part, str))
-    if isinstance(content, str) and content.strip():
-        return content
-    if message.get("tool_calls"):
-        return jsontext.dump(message["tool_calls"]).decode()
-    return None
+    has_text = isinstance(content, str) and bool(content.strip())
+    calls = message.get("tool_calls")
+    if calls:
+        both = {"content": content, "tool_calls": calls}
+        return jsontext.dump(both if has_text else calls).decode()
+    return content if has_text else None
 
 
 def _judge_odd(answer: Answer, message: dict[str, Any]) -> Verdict:

@@ -247,7 +247,7 @@ class ParallelToolkit:
             target: the file to write; `.json` makes an array of `{index, instruction, input,
                 output}` and the row's other fields.
             keep_null: whether rows without an output are written, with `null`.
-            options: of `merge.merge`: format, fields, split, seed, dedupe, drop_reasons.
+            options: of `merge.merge`: format, fields, split, seed, dedupe, drop_reasons, tools.
         """
         data, output = self._paths()
         given = {"bad_rows": self._bad_rows, "keep_null": keep_null, **options}

@@ -221,11 +221,7 @@ def test_openai_chat(bench: Bench) -> None:
         ),
         (
             {"index": "m", "messages": [{"role": "tool", "content": "a", "tool_call_id": "1"}]},
-            {
-                "alpaca": "tools",
-                "sharegpt": "tools",
-                "openai-chat": "message_unrecognized_key",
-            },
+            {"alpaca": "tool_call", "sharegpt": "tool_call", "openai-chat": "tool_call"},
         ),
         (
             {"index": "m", "messages": [{"role": "user", "content": None}]},
@@ -301,7 +297,11 @@ def test_an_empty_answer_is_no_example_for_openai(bench: Bench) -> None:
         ({"messages": [{"role": ["assistant"], "content": "a"}]}, "unrecognized_role"),
         ({"messages": [{"role": "assistant"}]}, "message_missing_key"),
         ({"messages": [{"role": "assistant", "content": "a", "x": 1}]}, "message_unrecognized_key"),
-        ({"messages": [{"role": "tool", "content": "a"}]}, "unrecognized_role"),
+        ({"messages": [{"role": "poet", "content": "a"}]}, "unrecognized_role"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "tool_call"),
+        ({"messages": [{"role": "assistant", "tool_calls": 5}]}, "tool_call"),
+        ({"messages": [], "tools": []}, "missing_messages_list"),
+        ({"messages": [{"role": "assistant", "content": "a"}], "tools": [5]}, "tool_definition"),
         ({"messages": [{"role": "assistant", "content": ""}]}, "missing_content"),
         ({"messages": [{"role": "user", "content": "a"}]}, "example_missing_assistant_message"),
         ({"messages": [{"role": "user", "content": "a", "weight": 1}]}, "weight"),

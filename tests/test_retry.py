@@ -185,10 +185,15 @@ def test_an_error_in_a_200_means_what_its_code_says() -> None:
         ({"content": [{"type": "text", "text": "a"}, {"text": "b"}, {"x": 1}, 5]}, "ab"),
         ({"content": None, "tool_calls": [{"id": "c"}]}, '[{"id":"c"}]'),
         ({"content": "", "tool_calls": [{"id": "c"}]}, '[{"id":"c"}]'),
+        (
+            {"content": "hm", "tool_calls": [{"id": "c"}]},
+            '{"content":"hm","tool_calls":[{"id":"c"}]}',
+        ),
+        ({"content": "hello", "tool_calls": []}, "hello"),
     ],
 )
 def test_the_text_of_an_answer(message: dict[str, Any], text: str) -> None:
-    """Content, its text parts, or the tool calls as JSON."""
+    """Content, its text parts, or the tool calls as JSON: of what was said with them, too."""
     verdict = answered(message, finish_reason="stop")
     assert verdict.kind is Kind.OK
     assert verdict.answer is not None

@@ -49,6 +49,12 @@ if TYPE_CHECKING:
     help="Only rows whose verdict (run --judge) has this regular expression in it.",
 )
 @click.option("--dedupe", is_flag=True, help="Of the same prompt and output, keep the first alone.")
+@click.option(
+    "--tools",
+    type=PATH,
+    metavar="FILE",
+    help="JSON with the tools the run offered to all rows, for sharegpt and openai-chat.",
+)
 @click.option("--keep-null", is_flag=True, help="Keep rows without an output, with null.")
 @functools.partial(dataset_options, last="MERGED")
 @bad_rows_option
@@ -65,6 +71,7 @@ def merge(  # noqa: PLR0917  # one for each option
     drop_reasons: str | None,
     judged: str | None,
     dedupe: bool,
+    tools: Path | None,
     keep_null: bool,
     bad_rows: str,
     as_json: bool,
@@ -81,6 +88,7 @@ def merge(  # noqa: PLR0917  # one for each option
       jsonl-runner merge data.jsonl output.jsonl chat.jsonl --format openai-chat --dedupe
       jsonl-runner merge data.jsonl output.jsonl merged.parquet --split train=0.95,test=0.05
     """
+    from ..exports.plan import tools_in  # noqa: PLC0415
     from ..exports.split import parse_split  # noqa: PLC0415  # --help need not wait for it
     from ..merge import merge as merge_files  # noqa: PLC0415
 
@@ -96,6 +104,7 @@ def merge(  # noqa: PLR0917  # one for each option
         drop_reasons=drop_reasons.replace(" ", "").split(",") if drop_reasons else (),
         judged=judged,
         dedupe=dedupe,
+        tools=None if tools is None else tools_in(tools),
         keep_null=keep_null,
         bad_rows=policy,
     )

@@ -8,28 +8,11 @@ from typing import Any, NamedTuple
 from .. import images, jsontext
 from ..prompts import messages_of
 from ..records import Record, images_of
+from .toolcalls import Call, answered, as_text, calls_of
+from .unfit import Unfit
 
 #: What stands for an image in a text, as LLaMA-Factory has it.
 IMAGE = "<image>"
-#: Why a row does not fit into a format, by the word that counts it.
-REASONS = {
-    "turns": "user and assistant do not take turns, or the user is not the last to speak",
-    "image": "it holds an image that this format has no place for, such as one on the web",
-    "content": "it holds a message whose content is no text",
-    "tools": "it holds tool calls or their results",
-}
-
-
-class Unfit(ValueError):  # noqa: N818  # a verdict on a row, not an error of anybody
-    """A row that a format has no place for.
-
-    Attributes:
-        reason: the word that counts it.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def sent(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -49,10 +32,16 @@ def sent(row: dict[str, Any]) -> list[dict[str, Any]]:
     return messages
 
 
-def answer_of(row: dict[str, Any]) -> str:
-    """Return the answer as a text; one that is no text as its JSON."""
+def answer_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer as a message: its text, or the tools it calls.
+
+    One that is neither is the text of its JSON.
+    """
     output = row["output"]
-    return output if isinstance(output, str) else jsontext.dump(output).decode()
+    if calls := answered(output):
+        return calls
+    text = output if isinstance(output, str) else jsontext.dump(output).decode()
+    return {"role": "assistant", "content": text}
 
 
 def has_image(content: object) -> bool:
@@ -89,18 +78,36 @@ def _text_of_part(part: object) -> str:
     return part
 
 
+class Turn(NamedTuple):
+    """What one of them said.
+
+    Attributes:
+        speaker: `human` or `gpt`, or, as LLaMA-Factory has them, `function_call` for a model that
+            calls tools and `observation` for what they bring.
+        text: what was said; of calls, their JSON.
+    """
+
+    speaker: str
+    text: str
+
+
 class Turns(NamedTuple):
     """A conversation by turns.
 
     Attributes:
         system: the system prompt, None where there is none.
-        said: what was said, the user first and last; the answer follows it.
+        said: what was said, the user first and the answer last.
         images: paths, one for each `<image>` in it.
     """
 
     system: str | None
-    said: list[str]
+    said: list[Turn]
     images: list[str]
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether tools are called in it."""
+        return any(turn.speaker == "function_call" for turn in self.said)
 
 
 def turns_of(row: dict[str, Any]) -> Turns:
@@ -115,20 +122,54 @@ def turns_of(row: dict[str, Any]) -> Turns:
     if messages[0]["role"] == "system":
         system = text_of(messages[0].get("content"))
         messages = messages[1:]
-    said = []
-    for number, message in enumerate(messages):
-        if message.get("tool_calls") or message.get("function_call"):
-            raise Unfit("tools")
-        if message["role"] in ("tool", "function"):
-            raise Unfit("tools")
-        if message["role"] != ("assistant" if number % 2 else "user"):
-            raise Unfit("turns")
-        said.append(text_of(message.get("content")))
-    if len(said) % 2 == 0:
-        raise Unfit("turns")
+    said = _by_turns([*messages, answer_of(row)])
     if pictures:
         if any(re.match(r"[a-z]{2,}:", picture) for picture in pictures):
             raise Unfit("image")
-        if "\n".join([system or "", *said, answer_of(row)]).count(IMAGE) != len(pictures):
+        if "\n".join([system or "", *(turn.text for turn in said)]).count(IMAGE) != len(pictures):
             raise Unfit("image")  # a text has the word, which a trainer takes for one more
     return Turns(system, said, pictures)
+
+
+def _by_turns(messages: list[dict[str, Any]]) -> list[Turn]:
+    """Return messages as turns: someone who asks or a tool's result, then the model."""
+    said: list[Turn] = []
+    called = 0
+    for message in messages:
+        calls = calls_of(message)
+        if message.get("function_call"):  # the older form of one call
+            calls += calls_of({"tool_calls": [{"function": message["function_call"]}]})
+        speaker = _speaker(message["role"], has_calls=bool(calls))
+        if speaker == "observation":
+            if called != 1:  # one turn has one result
+                raise Unfit("tools" if called else "tool_call")
+        elif called:
+            raise Unfit("tool_call")  # nothing came of it
+        if (speaker in ("gpt", "function_call")) != (len(said) % 2 == 1):
+            raise Unfit("turns")
+        said.append(Turn(speaker, _text_of_turn(message.get("content"), calls)))
+        called = len(calls)
+    if len(said) % 2:
+        raise Unfit("turns")
+    return said
+
+
+def _speaker(role: str, *, has_calls: bool) -> str:
+    if role in ("tool", "function"):
+        return "observation"
+    if has_calls:
+        if role != "assistant":
+            raise Unfit("tool_call")
+        return "function_call"
+    speaker = {"user": "human", "assistant": "gpt"}.get(role)
+    if speaker is None:
+        raise Unfit("turns")
+    return speaker
+
+
+def _text_of_turn(content: object, calls: list[Call]) -> str:
+    if not calls:
+        return text_of(content)
+    if content and text_of(content).strip():
+        raise Unfit("tools")  # a turn is calls or a text
+    return as_text(calls)

@@ -3,7 +3,8 @@
 The checks are those of OpenAI's cookbook ("Data preparation and analysis for chat model
 fine-tuning", https://developers.openai.com/cookbook/examples/chat_finetuning_data_prep), by the
 names it gives them. The guides on supervised and on vision fine-tuning add the rest: the length of
-an example, `weight`, and images, which user messages may hold.
+an example, `weight`, and images, which user messages may hold. Calls of tools and the tools are as
+the API reference has them ("FineTuneChatRequestInput"), which the cookbook's check is older than.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import images, jsontext
 from ..framing import prompt_count
-from .conversation import Unfit, answer_of, has_image, sent, text_of
+from .conversation import answer_of, has_image, sent, text_of
+from .toolcalls import are_tools, as_message, calls_of, tools_of
+from .unfit import Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +26,8 @@ REASONS = {
     "data_type": "it or one of its messages is no object",
     "missing_messages_list": "it has no messages",
     "message_missing_key": "a message lacks its role or content",
-    "message_unrecognized_key": "a message has a key that is not taken (tool_calls, for one)",
-    "unrecognized_role": "a role is none of system, user, assistant and function",
+    "message_unrecognized_key": "a message has a key that is not taken",
+    "unrecognized_role": "a role is none of system, user, assistant, tool and function",
     "missing_content": "a message has no text, or the answer is empty",
     "example_missing_assistant_message": "no message is the assistant's",
     "weight": "a weight is not 0 or 1, or not the assistant's",
@@ -40,19 +43,26 @@ _TOKENS_OF = "gpt-4.1"
 #: Images of an example, and bytes of each (the vision guide).
 _MAX_IMAGES, _MAX_IMAGE_BYTES = 10, 10_000_000
 _DATA = tuple(f"data:image/{kind};base64," for kind in ("jpeg", "png", "webp"))
-_KEYS = frozenset({"role", "content", "name", "function_call", "weight"})
-_ROLES = frozenset({"system", "user", "assistant", "function"})
+_KEYS = frozenset(
+    {"role", "content", "name", "function_call", "tool_calls", "tool_call_id", "weight"}
+)
+_ROLES = frozenset({"system", "user", "assistant", "tool", "function"})
+#: Parameters of a request that belong to an example too, beside `tools`.
+_PARAMS = ("parallel_tool_calls", "functions")
 
 
-def shape(row: dict[str, Any], folder: Callable[[], Path]) -> dict[str, Any]:
-    """Return a row as an example: the messages as they were sent, and the answer.
+def shape(
+    row: dict[str, Any], folder: Callable[[], Path], tools: list[Any] | None = None
+) -> dict[str, Any]:
+    """Return a row as an example: the messages as they were sent, the answer, and the tools.
 
-    Keys of a message that hold null are left out, and parts that are texts become one. Images in
-    files become data.
+    Keys of a message that hold null or an empty list are left out, as files with a column for each
+    key have them; parts that are texts become one. Images in files become data.
 
     Args:
         row: the row with its output.
         folder: says what the paths of its images are relative to.
+        tools: those that were offered to all rows which name none.
 
     Raises:
         Unfit: OpenAI would refuse it, or cut it off.
@@ -60,8 +70,12 @@ def shape(row: dict[str, Any], folder: Callable[[], Path]) -> dict[str, Any]:
     messages = [_plain(message) for message in sent(row)]
     if images.of_messages(messages):
         messages = _with_data(messages, folder())
-    messages.append({"role": "assistant", "content": answer_of(row)})
-    example = {"messages": messages}
+    messages.append(_plain(answer_of(row)))
+    example: dict[str, Any] = {"messages": messages}
+    if offered := tools_of(row, tools):
+        example["tools"] = offered
+    params = row.get("params") or {}
+    example |= {name: params[name] for name in _PARAMS if params.get(name) is not None}
     for problem in problems(example):
         raise Unfit(problem)
     return example
@@ -76,9 +90,17 @@ def _with_data(messages: list[dict[str, Any]], folder: Path) -> list[dict[str, A
 
 
 def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in message.items() if value is not None or key == "content"}
-    if isinstance(message.get("content"), list) and not has_image(message["content"]):
-        plain["content"] = text_of(message["content"])
+    message = as_message(message)
+    is_call = bool(message.get("tool_calls") or message.get("function_call"))
+    plain = {
+        name: value
+        for name, value in message.items()
+        if value not in (None, []) or (name == "content" and not is_call)
+    }
+    if is_call and plain.get("content") == "":
+        del plain["content"]
+    if isinstance(plain.get("content"), list) and not has_image(plain["content"]):
+        plain["content"] = text_of(plain["content"])
     return plain
 
 
@@ -98,7 +120,11 @@ def problems(example: object) -> Iterator[str]:
         yield "example_missing_assistant_message"
     if sum(len(_images(message.get("content"))) for message in messages) > _MAX_IMAGES:
         yield "image"
-    if _is_too_long(messages):
+    yield from _problems_of_calls(messages)
+    tools = example.get("tools")
+    if not are_tools(tools):
+        yield "tool_definition"
+    elif _is_too_long(messages, tools or []):
         yield "too_long"
 
 
@@ -106,7 +132,8 @@ def _problems_of(message: object) -> Iterator[str]:
     if not isinstance(message, dict):
         yield "data_type"
         return
-    if "role" not in message or "content" not in message:
+    is_call = bool(message.get("tool_calls") or message.get("function_call"))
+    if "role" not in message or not (is_call or "content" in message):
         yield "message_missing_key"
     if not message.keys() <= _KEYS:
         yield "message_unrecognized_key"
@@ -116,10 +143,35 @@ def _problems_of(message: object) -> Iterator[str]:
     if has_image(content):
         if role != "user" or not all(map(_is_part, content or ())):
             yield "image"
-    elif not isinstance(content, str) or not (content or message.get("function_call")):
+    elif content is None and is_call:
+        pass
+    elif not isinstance(content, str) or not (content or is_call or role == "tool"):
         yield "missing_content"
     if "weight" in message and (role != "assistant" or message["weight"] not in (0, 1)):
         yield "weight"
+
+
+def _problems_of_calls(messages: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what is wrong with calls: each but the answer's has its result behind it, by its id."""
+    waiting: list[object] = []
+    for message in messages:
+        if message.get("role") == "tool":
+            if message.get("tool_call_id") not in waiting:
+                yield "tool_call"
+                return
+            waiting.remove(message["tool_call_id"])
+            continue
+        try:
+            calls = calls_of(message)
+        except Unfit as verdict:
+            yield verdict.reason
+            return
+        ids = [call.id for call in calls]
+        is_odd = bool(ids) and (message.get("role") != "assistant" or len({*ids}) < len(ids))
+        if waiting or is_odd or "" in ids:
+            yield "tool_call"
+            return
+        waiting = list(ids)
 
 
 def _is_part(part: object) -> bool:
@@ -140,12 +192,12 @@ def _images(content: object) -> list[Any]:
     return [part for part in content if isinstance(part, dict) and part.get("type") == "image_url"]
 
 
-def _is_too_long(messages: list[dict[str, Any]]) -> bool:
+def _is_too_long(messages: list[dict[str, Any]], tools: list[Any]) -> bool:
     texts = [{**message, "content": _text_parts(message.get("content"))} for message in messages]
     # A token is a byte at least, so that hardly any example need be counted.
-    if len(jsontext.dump(texts)) <= _MAX_TOKENS:
+    if len(jsontext.dump([texts, tools])) <= _MAX_TOKENS:
         return False
-    return prompt_count(texts, _TOKENS_OF).tokens > _MAX_TOKENS
+    return prompt_count(texts, _TOKENS_OF, {"tools": tools}).tokens > _MAX_TOKENS
 
 
 def _text_parts(content: object) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..quality import MEANINGS as SPOILT
+from ..rows import kind_of
 from .alpaca import NAMES as ALPACA_NAMES
 from .alpaca import shape as alpaca
-from .conversation import REASONS as UNFIT
 from .fields import Fields
 from .forms import Form, form_of, part_of
 from .openai_chat import REASONS as REFUSED
@@ -17,19 +18,20 @@ from .openai_chat import shape as openai_chat
 from .sharegpt import NAMES as SHAREGPT_NAMES
 from .sharegpt import shape as sharegpt
 from .split import Split
+from .toolcalls import are_tools
+from .unfit import REASONS as UNFIT
 from .verdicts import MEANING as JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-#: What makes an example of a row, and the names it gives; other formats keep the row's own.
-_EXAMPLES = {
-    "alpaca": (alpaca, ALPACA_NAMES),
-    "sharegpt": (sharegpt, SHAREGPT_NAMES),
-}
+#: The names that a format's examples have; other formats keep the row's own.
+_NAMES = {"alpaca": ALPACA_NAMES, "sharegpt": SHAREGPT_NAMES}
 #: What stands in an example that does not need a field which others of its file have.
-_EMPTY: Mapping[str, Any] = {"system": "", "history": [], "images": []}
+_EMPTY: Mapping[str, Any] = {"system": "", "history": [], "images": [], "tools": ""}
+#: The formats that have a place for tools.
+_WITH_TOOLS = ("sharegpt", "openai-chat")
 #: What counts the rows that ask and answer what an earlier one did.
 REPEATED = "repeated"
 #: What the words mean that count rows which are not written.
@@ -51,12 +53,14 @@ class Plan:
         fields: the fields asked for, None for those that the format has.
         split: the parts, None for a single file.
         paths: the files, by part ("" where there are none).
+        tools: what was offered to all rows that name no tools themselves.
     """
 
     form: Form
     fields: Fields | None
     split: Split | None
     paths: Mapping[str, Path]
+    tools: list[Any] | None = None
 
     @property
     def needs_columns(self) -> bool:
@@ -81,8 +85,8 @@ class Plan:
         if not self.form.is_example:
             return row if self.fields is None else self.fields.of(row)
         if self.form.format == "openai-chat":
-            return openai_chat(row, folder)
-        example = _EXAMPLES[self.form.format][0](row)
+            return openai_chat(row, folder, self.tools)
+        example = alpaca(row) if self.form.format == "alpaca" else sharegpt(row, self.tools)
         return example if self.fields is None else {**example, **self.fields.of(row)}
 
     def filled(self, row: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
@@ -101,6 +105,7 @@ def plan_of(
     fields: Sequence[str] | None,
     split: Mapping[str, float] | None,
     seed: int,
+    tools: list[Any] | None = None,
 ) -> Plan:
     """Return the plan of a merge.
 
@@ -111,20 +116,51 @@ def plan_of(
             behind its own.
         split: the share of each part.
         seed: of the split.
+        tools: what was offered to all rows that name no tools themselves.
 
     Raises:
         ConfigError: any of it cannot be.
     """
     form = form_of(target, name)
     chosen = None
+    if tools is not None:
+        _check_tools(tools, form.format)
     if fields is not None:
         if form.format == "openai-chat":
             raise ConfigError("fields: openai-chat has messages and nothing else; leave them away")
-        chosen = Fields(fields, taken=_EXAMPLES[form.format][1] if form.is_example else ())
+        chosen = Fields(fields, taken=_NAMES.get(form.format, ()))
     if split is None:
-        return Plan(form, chosen, None, {"": target})
+        return Plan(form, chosen, None, {"": target}, tools)
     parts = Split(split, seed)
-    return Plan(form, chosen, parts, {part: part_of(target, part) for part in parts.names})
+    paths = {part: part_of(target, part) for part in parts.names}
+    return Plan(form, chosen, parts, paths, tools)
+
+
+def _check_tools(tools: list[Any], name: str) -> None:
+    if name not in _WITH_TOOLS:
+        raise ConfigError(f"tools: {name} has no place for them; {' and '.join(_WITH_TOOLS)} have")
+    if not tools or not are_tools(tools):
+        raise ConfigError(
+            'tools: give a list of functions as the API takes it, [{"type": "function", '
+            '"function": {"name": …, "parameters": …}}]'
+        )
+
+
+def tools_in(file: Path) -> list[Any]:
+    """Return the tools that a file holds: a list of them, JSON.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); check the path") from None
+    except ValueError as error:
+        raise ConfigError(f"{file}: this is no JSON ({error}); give a list of tools") from None
+    if not isinstance(found, list):
+        raise ConfigError(f"{file}: this is no list of tools, but {kind_of(found)}")
+    return found
 
 
 def reason_of(word: str) -> str:
