@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -101,29 +102,30 @@ def workers_below(raylets: list[int]) -> list[int]:
 
 
 class Nodes:
-    """Three nodes of a cluster; see `ray_nodes`."""
+    """The nodes of a cluster; see `ray_nodes`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         found = json.loads(self._line())
         self.address: str = found["address"]
+        self.outside: str = found["outside"]
         self.raylets: list[int] = found["raylets"]
 
     def _line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
-    def lose_one(self) -> None:
-        """Kill all processes of a node."""
+    def lose(self, which: str) -> None:
+        """Kill all processes of the last `node`, or what makes the first one the `head`."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{which}\n")
         self._process.stdin.flush()
         assert self._line() == "lost\n"
 
 
 @contextlib.contextmanager
-def three_nodes() -> Iterator[Nodes]:
-    command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
+def nodes_of_a_cluster(count: int) -> Iterator[Nodes]:
+    command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py")), str(count)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -148,13 +150,13 @@ def test_a_worker_then_a_node_are_lost_and_no_row_is(ray_stage: Stage) -> None:
     write_rows(stage.data, rows)
     stage.config_file(api_keys=[*KEYS, "sk-test-cccccccccccccccc0003"])  # one for each worker
     journal = stage.simulator.journal
-    with three_nodes() as nodes:
+    with nodes_of_a_cluster(3) as nodes:
         words = ("--ray-address", nodes.address, "--workers", "3", "--threads", str(3 * THREADS))
         with running(stage, *words) as process:
             until(lambda: journal.count() >= 400, 60)
             os.kill(workers_below(nodes.raylets)[0], signal.SIGKILL)
             until(lambda: journal.count() >= 1200, 60)
-            nodes.lose_one()
+            nodes.lose("node")
             assert process.wait(90) == 0, told(stage)
     assert_whole(stage, rows)
     again = {prompt: count for prompt, count in calls_of(stage).items() if count > 1}
@@ -166,6 +168,48 @@ def test_a_worker_then_a_node_are_lost_and_no_row_is(ray_stage: Stage) -> None:
     assert 0 < len(again) <= sum(map(int, losses)), again
     assert (summary["done"], summary["left"]) == (2500, 0)
     assert any(note.startswith("3 workers on Ray") for note in summary["notes"])
+
+
+def test_led_from_outside_then_from_a_node_whose_head_is_lost(
+    ray_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ray://` does all rows; a silent head ends a run in order, before Ray does: exit code 3."""
+    stage = ray_stage
+    rows = [row(number) for number in range(40)]
+    write_rows(stage.data, rows)
+    stage.config_file()
+    with nodes_of_a_cluster(1) as nodes:
+        with running(stage, "--ray-address", nodes.outside, "--workers", "2") as process:
+            assert process.wait(90) == 0, told(stage)
+        assert_whole(stage, rows)
+        # Of these seconds, a half are waited for a silent head.
+        monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "24")
+        # Too many rows for the run to come to their end before.
+        write_rows(stage.data, rows := [row(number) for number in range(20_000)])
+        words = ("--ray-address", nodes.address, "--workers", "2", "--threads", "2")
+        with running(stage, *words) as process:
+            until(lambda: stage.simulator.journal.count() >= 100, 90)
+            nodes.lose("head")
+            assert process.wait(90) == 3, told(stage)
+    summary = summary_of(stage)
+    assert f"the head of the Ray cluster ({nodes.address}) has not answered for" in told(stage)
+    journal = stage.simulator.journal
+    assert journal.count() == journal.count(status=200), "a call in flight was cut off"
+    assert len(read_ledger(stage.output)) == journal.count() < 20_000, "a paid answer is lost"
+    assert summary["left"] == 20_000 - journal.count()
+
+
+def test_an_address_where_nobody_is_is_refused_at_once(ray_stage: Stage) -> None:
+    """Ray itself would try for a minute."""
+    write_rows(ray_stage.data, [row(0)])
+    ray_stage.config_file()
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"ray://127.0.0.1:{one.getsockname()[1]}"
+        with running(ray_stage, "--ray-address", address) as process:
+            assert process.wait(60) == 2
+    said = f"error: --ray-address {address}: nobody takes connections there\n"
+    assert told(ray_stage) == said
 
 
 def test_the_leader_is_killed_and_the_same_command_goes_on(ray_stage: Stage) -> None:

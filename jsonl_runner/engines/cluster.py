@@ -10,19 +10,29 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..clock import SystemClock
+from ..errors import ConfigError, RunStoppedError
+from .head import HeadWatch, answers
 from .station import Station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
+    from ..clock import Stop
     from .station import Duty, Order, Report
 
 #: An own cluster: one that lives and dies with this process.
 LOCAL = "local"
+#: What stands before the address of Ray's own client, for whoever is no node of the cluster.
+_CLIENT = "ray://"
+#: Variables that say for how many seconds Ray bears a silent head, and what it does without them:
+#: as a node of the cluster, and through its client.
+_PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", 60.0)
+_CLIENT_PATIENCE = ("RAY_CLIENT_RECONNECT_GRACE_PERIOD", 30.0)
 #: Bytes of its object store, the least that Ray takes: rows pass by it, but for the longest.
 _STORE_BYTES = 80 * 2**20
 #: Processors that a worker asks Ray for: it waits for answers, and a core serves many. Not 0, so
@@ -34,6 +44,9 @@ _SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+#: Ray takes the token that lies on this machine for a cluster that it finds by itself alone.
+_AUTH_MODE = "RAY_AUTH_MODE"
+_HINT = f"; where a cluster asks for a token, set {_AUTH_MODE}=token"
 _MISSING = (
     "--engine ray needs Ray: pip install 'jsonl-runner[ray]' (there is none for Macs with an Intel "
     "processor)"
@@ -71,6 +84,7 @@ class Cluster:
             self._connect(address, environ)
             self._open.callback(ray.shutdown)
         self._open.enter_context(_quiet())
+        self._head = self._watch(address)
         kind = ray.remote(
             num_cpus=_CPUS, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
         )
@@ -78,19 +92,45 @@ class Cluster:
 
     def _connect(self, address: str, environ: Mapping[str, str]) -> None:
         own: dict[str, Any] = {}
+        hint = "" if self.is_local or _AUTH_MODE in os.environ else _HINT
+        if ":" in address and not answers(address.removeprefix(_CLIENT)):  # Ray takes a minute
+            raise ConfigError(f"--ray-address {address}: nobody takes connections there")
         if self.is_local:
             own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
         for name, value in _SURROUNDINGS.items():
             os.environ.setdefault(name, value)
         try:
-            with _environment(environ if self.is_local else {}), _own_signals():
+            with (
+                _environment(environ if self.is_local else {}),
+                _own_signals(),
+                warnings.catch_warnings(action="ignore"),  # the error says what is to be said
+            ):
                 # What workers print may hold prompts: it stays on their nodes.
                 self._ray.init(address, log_to_driver=False, logging_level="error", **own)
         except Exception as error:  # noqa: BLE001  # Ray raises RuntimeError, ConnectionError, its own …
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            why = _first_line(error)
             raise ConfigError(
-                f"--ray-address {address}: no Ray cluster can be had there ({why})"
+                f"--ray-address {address}: no Ray cluster can be had there ({why}){hint}"
             ) from None
+
+    def _watch(self, address: str) -> HeadWatch | None:
+        """Return what looks at the head; None where its address is unknown."""
+        name, default = _CLIENT_PATIENCE if address.startswith(_CLIENT) else _PATIENCE
+        where = address.removeprefix(_CLIENT)
+        if not address.startswith(_CLIENT):
+            try:
+                where = self._ray.get_runtime_context().gcs_address
+            except AttributeError:  # the caller's own connection, through Ray's client
+                return None
+        head = HeadWatch(where, float(os.environ.get(name, default)), SystemClock())
+        self._open.callback(head.close)
+        head.start()
+        return head
+
+    def check(self, stop: Stop) -> None:
+        """Ask for the end of a run whose cluster has no head any more."""
+        if self._head is not None:
+            self._head.check(stop)
 
     @property
     def nodes(self) -> int:
@@ -142,6 +182,7 @@ class Cluster:
 
         Raises:
             WorkerLostError: the worker is gone.
+            RunStoppedError: the connection to the cluster is.
             RuntimeError: a defect, in the worker's own words.
         """
         from ray import exceptions  # noqa: PLC0415
@@ -152,6 +193,11 @@ class Cluster:
             raise RuntimeError(f"a worker failed: {error.cause!r}") from None
         except exceptions.RayError as error:
             raise WorkerLostError(_first_line(error)) from None
+        except ConnectionError as error:  # Ray's client says so
+            raise RunStoppedError(
+                f"the connection to the Ray cluster is lost ({_first_line(error)}); the same "
+                "command goes on where this run ended"
+            ) from None
         except Exception as error:  # noqa: BLE001  # what it sent cannot be read, or Ray is at its end
             raise RuntimeError(f"Ray failed: {error!r}") from None
 

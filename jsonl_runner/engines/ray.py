@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import JsonlRunnerError, RunStoppedError
-from ..records import Outcome, fingerprint
 from .base import TICK_S
+from .blame import Blame
 from .cluster import WorkerLostError
 from .feed import Feed
 from .station import Order
@@ -26,13 +26,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ..clock import Stop
-    from ..records import Record
+    from ..records import Outcome, Record
     from .cluster import Cluster
     from .station import Duty, Report
 
-#: Deaths of workers with a row among theirs after which the row is done alone on a worker; and the
-#: one, when it was alone, after which it is a failure.
-_SUSPECT, _CULPRIT = 2, 3
 #: Workers in a row that could not begin, after which no more are tried in their place.
 _MAX_FAILURES = 3
 #: Reports a second that one driver takes from all workers together: half a millisecond each.
@@ -113,10 +110,9 @@ class RayEngine:
         self._events: queue.SimpleQueue[tuple[_Slot, Future[Report]] | None] = queue.SimpleQueue()
         #: Workers without a call, in the order in which they came free.
         self._free: dict[_Slot, None] = {}
-        #: Rows that have come back undone; and those that were there when workers died.
+        #: Rows that have come back undone; those that workers died with are under suspicion.
         self._again: deque[Record] = deque()
-        self._suspects: deque[Record] = deque()
-        self._deaths: dict[str, int] = {}
+        self._blame = Blame()
         self._taken = self._returned = 0
         self._defect: BaseException | None = None
 
@@ -139,6 +135,7 @@ class RayEngine:
             while not self._is_over(feed):
                 group = self._collect(TICK_S)
                 yield group
+                self._cluster.check(self._stop)
                 self._give(feed)
             if self._stop.aborted:
                 yield from self._last_words()
@@ -160,7 +157,7 @@ class RayEngine:
             self._stop.request()
         if self._stop.requested:
             self._drop(self._again)
-            self._drop(self._suspects)
+            self._drop(self._blame.suspects)
             return not any(slot.held for slot in self._slots)
         return feed.is_finished and not len(feed) and self.idle
 
@@ -190,13 +187,17 @@ class RayEngine:
         except WorkerLostError as error:
             self._mourn(slot, str(error), group)
             return
+        except RunStoppedError as error:
+            self._stop.request(error)
+            self._end(slot)
+            return
         except RuntimeError as error:
             self._defect = error
             self._end(slot)
             return
         for outcome in report.outcomes:
             if slot.held.pop(outcome.index, None) is not None:
-                self._deaths.pop(outcome.index, None)
+                self._blame.clear(outcome.index)
                 group.append(outcome)
         self._again.extend(slot.held.pop(index) for index in report.back)
         slot.is_open, slot.failures = True, 0
@@ -242,14 +243,9 @@ class RayEngine:
         rows, slot.held, slot.is_resting = slot.held, {}, False
         self._lead.lost(slot.number, len(rows), why)
         was_open, was_alone, slot.is_open, slot.is_alone = slot.is_open, slot.is_alone, False, False
-        for record in rows.values():
-            deaths = self._deaths[record.index] = self._deaths.get(record.index, 0) + 1
-            if deaths >= _CULPRIT and was_alone:
-                group.append(_died(record, deaths))
-            elif deaths >= _SUSPECT:
-                self._suspects.append(record)
-            else:
-                self._again.append(record)
+        again, failed = self._blame.died(rows.values(), was_alone=was_alone)
+        self._again.extend(again)
+        group.extend(failed)
         slot.failures = 0 if was_open else slot.failures + 1
         if self._stop.requested or slot.failures >= _MAX_FAILURES:
             self._end(slot, RunStoppedError(f"no worker can be started: {why}"))
@@ -311,13 +307,13 @@ class RayEngine:
         if slot.is_resting:
             return 0
         if slot.is_alone:
-            return 0 if slot.held or not self._suspects else 1
+            return 0 if slot.held or not self._blame.suspects else 1
         store = 0 if is_dry else _store_of(slot.threads)
         return max(0, slot.threads + store - len(slot.held))
 
     def _rows_for(self, slot: _Slot, count: int, feed: Feed) -> list[Record]:
         if slot.is_alone:
-            rows = [self._suspects.popleft() for _ in range(count)]
+            rows = [self._blame.suspects.popleft() for _ in range(count)]
         else:
             rows = [self._again.popleft() for _ in range(min(count, len(self._again)))]
             taken = feed.take(count - len(rows))
@@ -329,9 +325,9 @@ class RayEngine:
     def _choose_one_for_suspects(self) -> None:
         """See to it that one worker, and one alone, does the rows that others died with."""
         chosen = next((slot for slot in self._slots if slot.is_alone), None)
-        if chosen is None and self._suspects and self._free:
+        if chosen is None and self._blame.suspects and self._free:
             min(self._free, key=lambda slot: len(slot.held)).is_alone = True
-        elif chosen is not None and not self._suspects and not chosen.held:
+        elif chosen is not None and not self._blame.suspects and not chosen.held:
             chosen.is_alone = False
 
     def _have_stopped(self) -> None:
@@ -377,18 +373,3 @@ class RayEngine:
 
 def _store_of(threads: int) -> int:
     return 1 + threads // _STORED
-
-
-def _died(record: Record, deaths: int) -> Outcome:
-    """Return the Outcome of a row that no worker survives."""
-    now = time.time()
-    return Outcome(
-        record.index,
-        None,
-        "worker_died",
-        f"{deaths} workers died with this row, the last with it alone",
-        attempts=deaths,
-        fingerprint=fingerprint(record),
-        started=now,
-        ended=now,
-    )
