@@ -6,6 +6,9 @@ import enum
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+#: Why an answer ended that is a call of a tool: `response_format` is about texts.
+CALLS = frozenset({"tool_calls", "function_call"})
+
 
 class Kind(enum.Enum):
     """What an attempt means for its row and its key."""

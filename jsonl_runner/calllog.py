@@ -6,6 +6,7 @@ Derived: to delete it loses statistics and the notice of changed rows, never a r
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -13,15 +14,15 @@ import orjson
 from . import jsontext
 from .appendfile import AppendFile
 from .errors import LedgerError
-from .indexes import IndexMap, place_of, places_of
+from .indexes import IndexMap, places_of
 from .lines import last_line, read_blocks, torn_tail
 from .records import fingerprint_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from .indexes import IndexSet, Place
+    from .indexes import IndexSet
     from .lines import LineReader
     from .records import Outcome
 
@@ -34,6 +35,9 @@ _OWN = re.compile(
 _HAS_RAW = b',"raw":"'
 #: How the line begins that each run writes ahead of its entries.
 _RUN = b'{"run":'
+#: Bytes of a `response_format` that stands in the line of each run. A larger one is left out where
+#: the run before asked the same: a run that is begun each minute would fill the log with it.
+_SMALL = 4096
 
 
 class SeenInput(NamedTuple):
@@ -70,14 +74,16 @@ class CallLog:
     Args:
         ledger: path of the ledger it belongs to, whose lock the caller holds.
         seen: the input of the run; told by a line of its own ahead of the run's first entry.
+        asked: the `response_format` that the run's outputs are to have; it stands in that line.
 
     Raises:
         LedgerError: it cannot be written.
     """
 
-    def __init__(self, ledger: Path, seen: SeenInput | None = None) -> None:
+    def __init__(self, ledger: Path, seen: SeenInput | None = None, asked: object = None) -> None:
         path = path_for(ledger)
-        self._head = b"" if seen is None else _line_of_run(seen)
+        self._ledger, self._seen, self._asked = ledger, seen, asked
+        self._head = b"" if seen is None else _line_of_run(seen, asked, ledger)
         end, tail = torn_tail(path)
         self._file = AppendFile(path, "off")
         if tail:
@@ -92,6 +98,16 @@ class CallLog:
         head, self._head = self._head, b""
         self._file.append(head + b"".join([_line_of(outcome) for outcome in outcomes]))
 
+    def turn_to(self, asked: object) -> None:
+        """Write a new line of a run where the next outputs are to have another `response_format`.
+
+        Raises:
+            LedgerError: the call log cannot be read.
+        """
+        if asked != self._asked and self._seen is not None:
+            self._asked = asked
+            self._head = _line_of_run(self._seen, asked, self._ledger)
+
     def begin(self) -> None:
         """Write the line of the run, although none of its entries has come.
 
@@ -105,9 +121,21 @@ class CallLog:
         self._file.close()
 
 
-def _line_of_run(seen: SeenInput) -> bytes:
+def _line_of_run(seen: SeenInput, asked: object, ledger: Path) -> bytes:
     entry = {name: value for name, value in seen._asdict().items() if value is not None}
-    return jsontext.dump({"run": entry}) + b"\n"
+    line: dict[str, Any] = {"run": entry}
+    if asked is not None:
+        line["asked"] = digest_of(asked)
+        if len(jsontext.dump(asked)) <= _SMALL or last_asked(ledger) != line["asked"]:
+            line["response_format"] = asked
+    return jsontext.dump(line) + b"\n"
+
+
+def digest_of(asked: object) -> str:
+    """Return what stands for a `response_format` in the lines of runs; None has the empty text."""
+    if asked is None:
+        return ""
+    return blake2b(jsontext.dump(asked, sort_keys=True), digest_size=8).hexdigest()
 
 
 def _line_of(outcome: Outcome) -> bytes:
@@ -138,8 +166,14 @@ def _line_of(outcome: Outcome) -> bytes:
     return jsontext.dump(entry) + b"\n"
 
 
-def read(ledger: Path) -> Iterator[dict[str, Any]]:
+def read(
+    ledger: Path, began: Callable[[dict[str, Any]], None] | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the entries of a ledger's call log; a line that cannot be read is passed over.
+
+    Args:
+        ledger: whose call log it is.
+        began: is told of each run's line, ahead of the run's entries.
 
     Raises:
         LedgerError: the file is there and cannot be read.
@@ -149,6 +183,8 @@ def read(ledger: Path) -> Iterator[dict[str, Any]]:
             entry = _entry_of(line)
             if entry is not None:
                 yield entry
+            elif began is not None and line.startswith(_RUN) and (run := _object_of(line)):
+                began(run)
 
 
 def raws(ledger: Path, of: IndexSet, since: int = 0) -> tuple[IndexMap, int]:
@@ -188,13 +224,16 @@ def entry_at(reader: LineReader, start: int) -> dict[str, Any] | None:
 
 
 def _entry_of(line: bytes) -> dict[str, Any] | None:
+    entry = _object_of(line)
+    return entry if entry is not None and isinstance(entry.get("index"), str) else None
+
+
+def _object_of(line: bytes) -> dict[str, Any] | None:
     try:
-        entry = orjson.loads(line)
+        found = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    if isinstance(entry, dict) and isinstance(entry.get("index"), str):
-        return entry
-    return None
+    return found if isinstance(found, dict) else None
 
 
 def last_input(ledger: Path, since: int = 0) -> SeenInput | None:
@@ -212,6 +251,22 @@ def last_input(ledger: Path, since: int = 0) -> SeenInput | None:
         return None if line is None else SeenInput(**orjson.loads(line)["run"])
     except (ValueError, TypeError, KeyError):  # damaged, or of another version
         return None
+
+
+def last_asked(ledger: Path) -> str:
+    """Return the digest of what the last run asked of its outputs (see `digest_of`).
+
+    Raises:
+        LedgerError: the call log is there and cannot be read.
+    """
+    line = last_line(path_for(ledger), _RUN)
+    return "" if line is None else asked_in(_object_of(line) or {})
+
+
+def asked_in(run: dict[str, Any]) -> str:
+    """Return that digest from the line of a run."""
+    asked = run.get("asked")
+    return asked if isinstance(asked, str) else ""
 
 
 def answered(entry: dict[str, Any]) -> int | None:
@@ -240,42 +295,3 @@ def fingerprints(ledger: Path) -> IndexMap:
             if entry is not None and (answers := answered(entry)) is not None:
                 found.set(entry["index"], answers)
     return found
-
-
-class Ends:
-    """How answers ended where they ended oddly, in nine bytes an index.
-
-    Args:
-        odd: the finish reasons that are looked for.
-    """
-
-    def __init__(self, odd: Sequence[str]) -> None:
-        self._odd = tuple(odd)
-        self._numbers = IndexMap()
-
-    def read(self, ledger: Path) -> None:
-        """Take what a ledger's call log says.
-
-        Raises:
-            LedgerError: the file is there and cannot be read.
-        """
-        for entry in read(ledger):
-            self.add(entry, place_of(entry["index"]))
-
-    def add(self, entry: dict[str, Any], place: Place) -> None:
-        """Take an entry of the call log, and where its index lies; the last output counts."""
-        end = entry.get("finish_reason")
-        if end in self._odd:
-            if entry.get("status") == "ok":
-                self._numbers.put(place, self._odd.index(end) + 1)
-        elif len(self._numbers) and self._numbers.at(place) and entry.get("status") == "ok":
-            self._numbers.put(place, 0)  # answered anew, and well
-
-    def of(self, index: str) -> str | None:
-        """Return how the answer of an index ended, None when it is not one of the odd ends."""
-        return self.all_of([place_of(index)])[0] if len(self._numbers) else None
-
-    def all_of(self, places: Sequence[Place]) -> list[str | None]:
-        """Return the same of many indices, by where they lie."""
-        numbers = self._numbers.all_at(places)
-        return [self._odd[number - 1] if number else None for number in numbers]

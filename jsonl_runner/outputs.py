@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .answers import put_outputs
-from .calllog import Ends
 from .indexes import IndexMap
 from .ledger import entries_of, parse_line
 from .lines import LineReader
-from .quality import ODD_ENDS, Inspection
+from .provenance import Provenance
+from .quality import Inspection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Outputs:
     """Looks at the quality of a ledger's last outputs.
 
-    First `note` is told all entries, and `ends` the call log's; then either `look` each group of
-    rows of the input, or `look_at_all` the outputs without their rows.
+    First `note` is told all entries, and `provenance` the call log's; then either `look` each
+    group of rows of the input, or `look_at_all` the outputs without their rows.
 
     Args:
         ledger: the file.
@@ -40,8 +40,8 @@ class Outputs:
         self._ledger = ledger
         self._lines: LineReader | None = None
         self._last = IndexMap()
-        #: How answers ended: for the call log's entries, which it does not read itself.
-        self.ends = Ends(ODD_ENDS)
+        #: For the lines of the call log, which it does not read itself.
+        self.provenance = Provenance(ledger)
         self._inspection = Inspection()
 
     def note(self, entries: Entries) -> None:
@@ -64,13 +64,13 @@ class Outputs:
         read = map(self._lines.line_at, map(offsets.__getitem__, order))  # type: ignore[arg-type]
         lines = dict(zip(order, read, strict=True))
         entries = _loaded([lines[which] for which in there])
-        ends, look = self.ends.all_of(group.places), self._inspection.look
+        origins, look = self.provenance.all_of(group.places), self._inspection.look
         for which, entry in zip(there, entries, strict=True):
             row = group.row(which)
             index = str(row["index"])
             output = entry.get(index)
             if output is not None:  # else the ledger was rewritten meanwhile
-                look(index, output, row, ends[which])
+                look(index, output, row, origins[which])
 
     def look_at_all(self) -> None:
         """Look at all outputs, without their rows.
@@ -83,12 +83,12 @@ class Outputs:
             there = [which for which, offset in enumerate(offsets) if offset == last[which]]
             numbers = range(len(offsets)) if entries.numbers is None else entries.numbers
             found = _loaded([entries.lines.lines[numbers[which]] for which in there])
-            ends, look = self.ends.all_of(entries.places), self._inspection.look
+            origins, look = self.provenance.all_of(entries.places), self._inspection.look
             for which, entry in zip(there, found, strict=True):
                 index = entries.indices[which]
                 output = entry.get(index)
                 if output is not None:
-                    look(index, output, None, ends[which])
+                    look(index, output, None, origins[which])
 
     def add_null(self, code: str, count: int = 1) -> None:
         """Count rows that have no output, by the call log's code for it."""

@@ -168,6 +168,11 @@ class Composer:
         #: readers need no lock.
         self._corrections: dict[str, dict[str, str | None]] = {}
 
+    @property
+    def shape(self) -> object:
+        """The `response_format` of the run; None: there is none."""
+        return self._params.get("response_format")
+
     def compose(self, record: Record) -> Request:
         """Return the request for a Record.
 

@@ -9,9 +9,10 @@ corrects spelling. So nothing is dropped unless somebody asks for it by the reas
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import jsontext
+from .attempts import CALLS
 from .refusals import is_refusal
 from .repeats import Frequent, Repeats
 from .schemas import check_of_format
@@ -41,10 +42,11 @@ ADVICE = {
     "duplicate": "Look whether the rows ask different things at all; more temperature may help.",
     "echo": "Say in the instruction that the answer alone is wanted. Where answers are meant to "
     "repeat the question (corrections, continuations), this is no fault.",
-    "schema": "run --response-format checks each answer as it comes, and asks again.",
+    "schema": "These outputs came without being checked, and stay: leave them out of the merge, or "
+    "run their rows with --response-format into a ledger of their own, where each is checked.",
 }
-#: Finish reasons that tell of some.
-ODD_ENDS = ("length", "content_filter")
+#: Finish reasons that tell of some; a call of a tool is none, but no JSON of a schema either.
+ODD_ENDS = ("length", "content_filter", *sorted(CALLS))
 
 #: Characters from which on an output that another row has too is no mere label ("yes", "42").
 LONG_ENOUGH = 40
@@ -59,12 +61,31 @@ _SHOWN = 300
 #: What the call log's code of a null means here.
 _CODES = {
     "empty_answer": "empty",
+    "length": "length",
     "refusal": "refusal",
     "content_filter": "refusal",
     "content_policy": "refusal",
     "json": "schema",
     "schema": "schema",
 }
+
+
+class Origin(NamedTuple):
+    """Where an output comes from, as far as that is known.
+
+    Attributes:
+        finish_reason: as the provider gave it; None: nothing odd, or not known.
+        check: of what the run asked of all answers; what a row asks for itself goes before it.
+            None: nothing.
+        is_made: whether a function of the user's (`post`) made it of an answer: no check is for it.
+    """
+
+    finish_reason: str | None = None
+    check: Check | None = None
+    is_made: bool = False
+
+
+_UNKNOWN = Origin()
 
 
 @dataclass(slots=True)
@@ -124,15 +145,9 @@ class Quality:
 
 
 class Inspection:
-    """Looks at outputs one by one and counts; in memory ten bytes each.
+    """Looks at outputs one by one and counts; in memory ten bytes each."""
 
-    Args:
-        check: what the run asked of all answers; what a row asks for itself goes before it. None:
-            nothing.
-    """
-
-    def __init__(self, check: Check | None = None) -> None:
-        self._check = check
+    def __init__(self) -> None:
         self._repeats = Repeats()
         self._found = Quality()
         self._outputs, self._has_rows = 0, False
@@ -142,7 +157,7 @@ class Inspection:
         index: str,
         output: Any,
         row: Mapping[str, Any] | None = None,
-        finish_reason: str | None = None,
+        origin: Origin = _UNKNOWN,
     ) -> tuple[str, ...]:
         """Judge a row's output and count it; return its reasons, none for a good one.
 
@@ -152,16 +167,16 @@ class Inspection:
             index: of the row.
             output: as the ledger has it, no null.
             row: the row as a JSON object; None: not known.
-            finish_reason: as the provider gave it; None: not known.
+            origin: see there.
         """
         self._outputs += 1
         text = output if isinstance(output, str) else jsontext.dump(output).decode()
         reasons = []
         if not text or text.isspace():
             reasons.append("empty")
-        if finish_reason == "length":
+        if origin.finish_reason == "length":
             reasons.append("length")
-        if is_refusal(text) or finish_reason == "content_filter":
+        if is_refusal(text) or origin.finish_reason == "content_filter":
             reasons.append("refusal")
         if row is None:
             asked = hash(index)
@@ -172,7 +187,7 @@ class Inspection:
                 reasons.append("echo")
         if self._repeats.add(text, asked) and len(text) >= LONG_ENOUGH:
             reasons.append("duplicate")
-        check = (None if row is None else check_of(row)) or self._check
+        check = None if row is None else check_of(row, origin)
         if check is not None and not check.fits(text):
             reasons.append("schema")
         if reasons:
@@ -268,11 +283,18 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def check_of(row: Mapping[str, Any]) -> Check | None:
-    """Return what a row's own `response_format` asks of its output; None: nothing to check."""
+def check_of(row: Mapping[str, Any], origin: Origin = _UNKNOWN) -> Check | None:
+    """Return what was asked of a row's output; None: there is nothing to check.
+
+    Args:
+        row: whose own `response_format` goes before the run's.
+        origin: of the output.
+    """
+    if origin.is_made or origin.finish_reason in CALLS:
+        return None
     params = row.get("params")
     if not params or "response_format" not in params:
-        return None
+        return origin.check
     try:
         return check_of_format(params["response_format"])
     except ValueError:  # no schema: who asks for it is told when the row is sent

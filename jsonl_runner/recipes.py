@@ -1,4 +1,4 @@
-"""How rows were made of a dataset's files, as it stands in a ledger's call log.
+"""How rows were made of a dataset's files, and what is asked of their outputs: for the call log.
 
 `run` writes it there, so that whoever reads the ledger later need not say it again.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from .calllog import CallLog, SeenInput, last_input
+from .calllog import CallLog, SeenInput, digest_of, last_asked, last_input
 from .dataset import dataset_of
 from .errors import ConfigError
 from .turns import conversations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from .config import Config
     from .dataset import Data, Dataset
+    from .survey import Survey
 
 #: What a row's index hangs on.
 _INDEXING = ("index_field", "auto_index", "name_files", "turns")
@@ -62,19 +64,65 @@ def check_indices(dataset: Dataset, ledger: Path) -> None:
         )
 
 
-def remember(dataset: Dataset, ledger: Path) -> None:
+def asked_of(config: Config) -> object:
+    """Return the `response_format` that the outputs of a run are to have; None: any text will do.
+
+    What a function of the user's (`post`) makes of answers is its own affair.
+    """
+    return None if config.post else config.params.get("response_format")
+
+
+def tells_of_older(ledger: Path, asked: object, outputs: int, note: Callable[[str], None]) -> bool:
+    """Tell the user where outputs are there that were asked for otherwise; return whether they are.
+
+    Args:
+        ledger: where they are.
+        asked: what is asked of outputs now; see `asked_of`.
+        outputs: how many there are.
+        note: is told.
+
+    Raises:
+        LedgerError: the call log cannot be read.
+    """
+    if asked is None or not outputs or last_asked(ledger) == digest_of(asked):
+        return False
+    note(
+        f"outputs from before this --response-format stay as they are ({outputs:,}): jsonl-runner "
+        "status counts those that do not fit it, merge --drop-reasons schema leaves them out"
+    )
+    return True
+
+
+def seen_of(dataset: Dataset, found: Survey | None) -> SeenInput:
+    """Return what is to be said of an input.
+
+    Args:
+        dataset: the input.
+        found: what a look at it found; None: it comes from a pipe, and can be looked at once only.
+    """
+    seen = _unseen(dataset.recipe())
+    if found is None:
+        return seen
+    return seen._replace(size=found.size, digest=found.digest, is_clean=found.is_clean)
+
+
+def remember(
+    dataset: Dataset, ledger: Path, asked: object = None, seen: SeenInput | None = None
+) -> None:
     """Write into a call log how rows are made of an input, ahead of their entries.
 
     Args:
         dataset: the input.
         ledger: its ledger, whose lock the caller holds.
+        asked: what their outputs are to be; see `asked_of`.
+        seen: the input, where it was looked at.
 
     Raises:
         LedgerError: the call log cannot be written.
     """
     recipe = dataset.recipe()
-    if recipe != (_recorded(ledger) or {}):
-        with contextlib.closing(CallLog(ledger, _unseen(recipe))) as calllog:
+    if recipe != (_recorded(ledger) or {}) or digest_of(asked) != last_asked(ledger):
+        with contextlib.closing(CallLog(ledger, seen or _unseen(recipe), asked)) as calllog:
             calllog.begin()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .attempts import CALLS
 from .post import PostError
 from .schemas import check_of_format
 from .secret import MAX_MESSAGE, shorten
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from .post import Post
     from .records import Record
     from .secret import Redactor
-
-#: Why an answer ended that is a call of a tool: `response_format` is about texts.
-_CALLS = frozenset({"tool_calls", "function_call"})
 
 
 class Reviewed(NamedTuple):
@@ -73,7 +71,7 @@ class Review:
             return Reviewed(None, "post", shorten(self._redact(str(error)), MAX_MESSAGE))
 
     def _wrong(self, shape: object, answer: Answer, text: str) -> Reviewed | None:
-        if shape is None or answer.finish_reason in _CALLS:
+        if shape is None or answer.finish_reason in CALLS:
             return None
         try:
             check = check_of_format(shape)

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from .batch.manifest import waiting_rows
-from .calllog import CallLog, SeenInput
+from .calllog import CallLog
 from .choice import left_rows
 from .clock import Clock, Stop, SystemClock
 from .dataset import dataset_of
@@ -30,7 +30,7 @@ from .job import check_paths
 from .ledger import Ledger
 from .reader import GroupReader, RowReader
 from .recall import Recall, recall_of
-from .recipes import check_indices
+from .recipes import asked_of, check_indices, remember, seen_of, tells_of_older
 from .records import BadRow
 from .secret import without_login
 from .signals import stopping
@@ -137,11 +137,15 @@ class _Run:
         self._offsets: Offsets | None = None
 
     def go(self, function: StandIn | None) -> RunSummary:
-        damage = map(str, self._ledger.found.damage)
-        for note in (*self._config.notes, *self._ledger.notes, *damage):
+        held = self._ledger.found
+        for note in (*self._config.notes, *self._ledger.notes, *map(str, held.damage)):
             self._note(note)
         found = None if self._dataset.is_pipe else self._look()
+        seen, asked = seen_of(self._dataset, found), asked_of(self._config)
+        is_new = tells_of_older(self._job.output, asked, len(held.done), self._note)
         if found is not None and found.todo == self._left_out:
+            if is_new:
+                remember(self._dataset, self._job.output, asked, seen)
             return self._end()
         if function is None or function.uses_keys:
             job, models = self._job, sorted(self._models or ())
@@ -160,13 +164,9 @@ class _Run:
         for note in team.notes:
             self._note(note)
         records = self._records(found)
-        # What comes from a pipe can be looked at once only.
-        seen = SeenInput(0, "", is_clean=False, dataset=self._dataset.recipe() or None)
-        if found is not None:
-            seen = seen._replace(size=found.size, digest=found.digest, is_clean=found.is_clean)
         try:
-            calllog = CallLog(self._job.output, seen)
-            earlier = recall_of(self._config, self._job.output, self._ledger.found, self._clock)
+            calllog = CallLog(self._job.output, seen, asked)
+            earlier = recall_of(self._config, self._job.output, held, self._clock)
             with stopping(self._stop), closing(calllog), closing(earlier):
                 self._loop(team, earlier, records, calllog)
         except JsonlRunnerError as error:

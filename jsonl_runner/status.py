@@ -82,10 +82,10 @@ def status(data: Data, ledger: Path) -> Status:
         outputs.note(entries)
     result = Status(damage=[str(item) for item in found.damage])
     calls = _Calls(result)
-    for entry in read(ledger):
+    for entry in read(ledger, outputs.provenance.began):
         place = place_of(entry["index"])
         calls.add(place, entry)
-        outputs.ends.add(entry, place)
+        outputs.provenance.add(entry, place)
 
     def look(group: Group, left: Sequence[int]) -> None:
         outputs.look(group)

@@ -83,6 +83,7 @@ FLOORS = [
         "live",
         "spread",
         "review",
+        "provenance",
     },
     {"spending", "choice", "offers", "exports", "familiar", "outputs", "recall", "turns"},
     {"recipes"},

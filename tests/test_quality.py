@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jsonl_runner.quality import LONG_ECHO, LONG_ENOUGH, REASONS, Inspection
+from jsonl_runner.quality import LONG_ECHO, LONG_ENOUGH, REASONS, Inspection, Origin
 from jsonl_runner.refusals import is_refusal
 from jsonl_runner.repeats import MOST_COUNTED, Frequent, Repeats
 from jsonl_runner.schemas import check_of_format
@@ -68,7 +68,7 @@ def test_an_answer_that_is_only_sorry_is_none(text: str) -> None:
 
 
 def reasons(output: Any, row: dict[str, Any] | None = None, finish: str | None = None) -> Any:
-    return Inspection().look("0", output, row=row, finish_reason=finish)
+    return Inspection().look("0", output, row, Origin(finish))
 
 
 def test_each_reason_by_itself() -> None:
@@ -87,15 +87,27 @@ def test_each_reason_by_itself() -> None:
 
 
 def test_a_run_asks_the_same_of_all_rows_that_ask_nothing_else() -> None:
-    inspection = Inspection(check_of_format({"type": "json_object"}))
+    """A row's own format goes before it, `text` too; and there are outputs no schema is for."""
+    origin = Origin(check=check_of_format({"type": "json_object"}))
+    plain = {"index": "0", "instruction": "q"}
     wanted = {"type": "json_schema", "json_schema": {"schema": {"type": "array"}}}
-    own = {"index": "1", "instruction": "q", "params": {"response_format": wanted}}
-    assert inspection.look("0", "no", row={"index": "0", "instruction": "q"}) == ("schema",)
-    assert inspection.look("1", "{}", row=own) == ("schema",)
-    assert inspection.look("1", "[]", row=own) == ()
-    assert inspection.look("2", "no") == ("schema",)
     broken = {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}
-    assert reasons("no", {**own, "params": {"response_format": broken}}) == ()
+
+    def found(output: str, row: dict[str, Any] | None, origin: Origin = origin) -> Any:
+        return Inspection().look("0", output, row, origin)
+
+    def own(shape: Any) -> dict[str, Any]:
+        return {**plain, "params": {"response_format": shape}}
+
+    assert found("no", plain) == ("schema",)
+    assert found("{}", plain) == ()
+    assert (found("{}", own(wanted)), found("[]", own(wanted))) == (("schema",), ())
+    for shape in ({"type": "text"}, None, broken):
+        assert found("no", own(shape)) == (), shape
+    assert found("no", None) == (), "the row may have a format of its own"
+    assert found("no", plain, origin._replace(is_made=True)) == ()
+    assert found("no", own(wanted), origin._replace(is_made=True)) == ()
+    assert found("no", plain, origin._replace(finish_reason="tool_calls")) == ()
 
 
 def test_what_repeats_the_question() -> None:

@@ -187,6 +187,7 @@ class Collector:
         """
         found = self._ledger.found
         outcomes: list[Outcome] = []
+        self._calllog.turn_to(self._reviews.asked())
         recall = self._reviews.recall(self._ledger.path, found.nulls, self._desk.clock)
         with contextlib.closing(recall):
             for record in records:
@@ -208,7 +209,9 @@ class Collector:
         """
         found = Collected()
         passing: dict[str, str] = {}
-        self._review = self._reviews.of_part(self._desk.folder / part.path)
+        planned = self._desk.manifest.asked_of(part.number)
+        self._calllog.turn_to(self._reviews.asked(planned))
+        self._review = self._reviews.of_part(self._desk.folder / part.path, planned)
         with contextlib.ExitStack() as stack:
             if self._review is not None:
                 stack.callback(self._review.close)

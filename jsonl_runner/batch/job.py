@@ -13,7 +13,7 @@ from ..calllog import CallLog
 from ..errors import RunStoppedError
 from ..ledger import Ledger
 from ..prompts import Composer
-from ..recipes import unseen
+from ..recipes import asked_of, unseen
 from ..secret import without_login
 from ..summary import RunSummary
 from .collect import Collector, fetch
@@ -148,10 +148,10 @@ class Batches:
         taken = [self.manifest.waiting_rows()]
         if self._collector is not None:
             taken.append(self._collector.nulls)
-        composer = Composer(self._config.model, self._config.params)
-        found = self._ledger.found
+        config, found = self._config, self._ledger.found
+        composer = Composer(config.model, config.params)
         earlier = self._collecting().recalled if len(found.nulls) and not wishes.dry else None
-        rows = Rows(data, self._output, found.done, tuple(taken), earlier)
+        rows = Rows(data, self._output, found.done, tuple(taken), earlier, asked_of(config))
         survey, planned = plan_rows(self.desk, rows, composer, wishes, check)
         summary = self.summary
         if summary.rows is None:

@@ -14,6 +14,7 @@ import uuid
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from .. import jsontext
 from ..errors import LedgerError
 from ..indexes import IndexSet
 from .base import AUDIT
@@ -58,6 +59,10 @@ CREATE TABLE operations (
 );
 """
 
+#: Manifests that were made before it get it too. A part has what the last part before it has.
+_ASKED = (
+    "CREATE TABLE IF NOT EXISTS asked (part INTEGER PRIMARY KEY, response_format TEXT NOT NULL)"
+)
 
 _PART_FIELDS = tuple(field.name for field in fields(Part))
 _FILE_FIELDS = tuple(field.name for field in fields(File))
@@ -117,6 +122,8 @@ class Manifest:
                 f"{self.path}: made by another version of jsonl-runner (its format is {version}, "
                 f"this one knows {VERSION}); use that version"
             )
+        if write:
+            self._db.execute(_ASKED)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -181,8 +188,9 @@ class Manifest:
         """Return the number of the next part."""
         return int(self._rows("SELECT COALESCE(MAX(number), 0) + 1 FROM parts")[0][0])
 
-    def add(self, part: Part, items: Iterable[Item]) -> None:
-        """Take a part with its rows."""
+    def add(self, part: Part, items: Iterable[Item], asked: object = None) -> None:
+        """Take a part with its rows, and the `response_format` that its requests have."""
+        is_news = asked != self.asked_of(part.number)
         names = ", ".join(_PART_FIELDS)
         values = [getattr(part, name) for name in _PART_FIELDS]
         with self.change():
@@ -192,6 +200,15 @@ class Manifest:
                 "INSERT INTO items VALUES (?, ?, ?, ?, ?)",
                 ((part.number, i.custom_id, i.row, i.fingerprint, i.state) for i in items),
             )
+            if is_news:
+                values = [part.number, jsontext.dump(asked).decode()]
+                self._db.execute("INSERT INTO asked VALUES (?, ?)", values)
+
+    def asked_of(self, part: int) -> Any:
+        """Return the `response_format` that a part was planned with; None: there was none."""
+        sql = "SELECT response_format FROM asked WHERE part <= ? ORDER BY part DESC LIMIT 1"
+        found = self._rows(sql, (part,))
+        return jsontext.load(found[0][0].encode()) if found else None
 
     def put(self, part: Part, **changes: Any) -> Part:
         """Change a part, and return it as it is then."""

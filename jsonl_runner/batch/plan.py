@@ -149,6 +149,7 @@ class Planner:
         self._run = desk.manifest.run
         # Where nothing else says whose a batch is, each of its requests does.
         prefix = "" if desk.provider.uses_files else f"{self._run}-{self._first:04}_"
+        self._asked = composer.shape
         self._maker = RequestMaker(self._profile, composer, prefix=prefix, sampling=wishes.sampling)
 
     def plan(self, records: Iterable[Record]) -> Planned:
@@ -230,5 +231,5 @@ class Planner:
             planned=self._desk.clock.wall(),
         )
         if not self._wishes.dry:
-            self._desk.manifest.add(part, growing.items)
+            self._desk.manifest.add(part, growing.items, self._asked)
         return part

@@ -32,8 +32,8 @@ class Reviews:
     """What becomes of the answers of a ledger's batches.
 
     Args:
-        config: the settings; their `response_format` holds for requests without one, such as
-            Anthropic's, which cannot have any.
+        config: the settings; their `response_format` holds for the requests of a part that was
+            planned without one.
 
     Raises:
         ConfigError: there is no such function as `post` names.
@@ -41,32 +41,45 @@ class Reviews:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        post = load_post(config.post)
-        self._review = Review(post, Redactor(config.api_keys))
+        self._post = load_post(config.post)
+        self._review = Review(self._post, Redactor(config.api_keys))
         self._shape = config.params.get("response_format")
-        self._is_always = self._shape is not None or post is not None
 
     def recall(self, ledger: Path, nulls: IndexSet, clock: Clock) -> Recall:
         """Return what looks again at answers in a ledger's call log."""
         return Recall(self._config, ledger, nulls, clock)
 
-    def of_part(self, path: Path) -> PartReview | None:
+    def asked(self, planned: object = None) -> object:
+        """Return the `response_format` that outputs are to have; None: any text will do.
+
+        Args:
+            planned: that of their part's requests; None: it has none.
+        """
+        if self._post is not None:
+            return None  # its outputs are what it makes of answers
+        return self._shape if planned is None else planned
+
+    def of_part(self, path: Path, planned: object) -> PartReview | None:
         """Return what reviews the answers of a part; None: they are taken as they come.
 
         Args:
             path: of the part's requests.
+            planned: the `response_format` that they were planned with, which Anthropic's requests
+                cannot have.
 
         Raises:
             LedgerError: the file cannot be read.
         """
+        shape = self._shape if planned is None else planned
+        is_always = shape is not None or self._post is not None
         places = {
             jsontext.load(line)["custom_id"]: start
             for start, line in read_lines(path)
-            if self._is_always or _SHAPE in line
+            if is_always or _SHAPE in line
         }
-        if not places and not self._is_always:
+        if not places and not is_always:
             return None
-        return PartReview(self._review, self._shape, path, places)
+        return PartReview(self._review, shape, path, places)
 
 
 class PartReview:

@@ -39,6 +39,7 @@ class Rows:
         taken: others that are not to be sent.
         earlier: returns the Records of those that no answer in the call log does for; None: none
             is looked for.
+        asked: what their outputs are to be; see `recipes.asked_of`.
     """
 
     data: Data
@@ -46,6 +47,7 @@ class Rows:
     done: IndexSet
     taken: tuple[IndexSet, ...] = ()
     earlier: Callable[[Iterator[Record]], Iterator[Record]] | None = None
+    asked: object = None
 
 
 def plan_rows(
@@ -94,7 +96,7 @@ def plan_rows(
         if check is not None:
             check(planned)
         if planned.parts and not wishes.dry:
-            remember(data, rows.output)
+            remember(data, rows.output, rows.asked)
     except BaseException:
         withdraw(desk, planned.parts)
         raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..calllog import Ends, path_for
+from ..calllog import path_for
 from ..errors import ConfigError
-from ..quality import ODD_ENDS, REASONS, Inspection
+from ..provenance import Provenance
+from ..quality import REASONS, Inspection, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,17 +31,18 @@ class Drops:
                 f"drop_reasons: there is no {reason!r}; there are {', '.join(REASONS)}"
             )
         self._inspection = Inspection()
-        self._ends = Ends(ODD_ENDS)
+        self._provenance: Provenance | None = None
 
     def read_log(self, ledger: Path) -> str | None:
-        """Take from a ledger's call log how answers ended; return what the user should know.
+        """Take what a ledger's call log tells of its outputs; return what the user should know.
 
         Raises:
             LedgerError: the call log cannot be read.
         """
-        if self.reasons.isdisjoint({"length", "refusal"}):
+        if self.reasons.isdisjoint({"length", "refusal", "schema"}):
             return None
-        self._ends.read(ledger)
+        self._provenance = Provenance(ledger)
+        self._provenance.read()
         if "length" in self.reasons and not path_for(ledger).exists():
             return f"{path_for(ledger)} is not there: no output is known to be cut off"
         return None
@@ -55,7 +57,6 @@ class Drops:
         Rows must come in their order: of outputs that repeat each other, the first is good.
         """
         index = row["index"]
-        found = self._inspection.look(
-            index, row["output"], row=row, finish_reason=self._ends.of(index)
-        )
+        origin = Origin() if self._provenance is None else self._provenance.of(index)
+        found = self._inspection.look(index, row["output"], row, origin)
         return next((reason for reason in found if reason in self.reasons), None)

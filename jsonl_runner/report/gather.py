@@ -155,18 +155,8 @@ class _Files:
         path = path_for(self._ledger)
         self._calls.log.found = path.is_file()
         for block in read_blocks(path):
-            entries = self._entries_of(block)
-            for entry, place in zip(
-                entries, places_of([entry["index"] for entry in entries]), strict=True
-            ):
-                self._calls.add(entry)
-                self._outputs.ends.add(entry, place)
-                has_failed = entry["status"] == "failed"
-                if has_failed and self._failed.has(place):
-                    self._reasons.add(place, entry)
-                row = self._sample.get(place)
-                if row is not None and has_failed == (row.output is None):
-                    _tell(row, entry)
+            for entries in self._entries_of(block):
+                self._take_entries(entries)
         if not len(self._failed):
             return
         for block in read_blocks(path):
@@ -175,17 +165,33 @@ class _Files:
                 if _is_entry(found) and found["status"] == "failed":
                     self._reasons.exemplify(found)
 
-    def _entries_of(self, block: Lines) -> list[dict[str, Any]]:
-        """Return the entries of a block; count the lines that are none."""
+    def _take_entries(self, entries: list[dict[str, Any]]) -> None:
+        """Count entries of the call log."""
+        places = places_of([entry["index"] for entry in entries])
+        for entry, place in zip(entries, places, strict=True):
+            self._calls.add(entry)
+            self._outputs.provenance.add(entry, place)
+            has_failed = entry["status"] == "failed"
+            if has_failed and self._failed.has(place):
+                self._reasons.add(place, entry)
+            row = self._sample.get(place)
+            if row is not None and has_failed == (row.output is None):
+                _tell(row, entry)
+
+    def _entries_of(self, block: Lines) -> Iterator[list[dict[str, Any]]]:
+        """Yield the entries of a block, those of each run by themselves; count the other lines."""
         log, entries = self._calls.log, []
         for item in _loaded(block.lines):
             if _is_entry(item):
                 entries.append(item)
             elif isinstance(item, dict) and "run" in item and "index" not in item:
+                yield entries
+                entries = []
+                self._outputs.provenance.began(item)
                 log.runs += 1
             elif not block.torn:  # a line that is being written is no damage
                 log.passed_over += 1
-        return entries
+        yield entries
 
     def look_at_outputs(self) -> None:
         """Look at the quality of the outputs, where there is no input to compare them with."""
