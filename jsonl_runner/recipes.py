@@ -88,7 +88,8 @@ def tells_of_older(ledger: Path, asked: object, outputs: int, note: Callable[[st
         return False
     note(
         f"outputs from before this --response-format stay as they are ({outputs:,}): jsonl-runner "
-        "status counts those that do not fit it, merge --drop-reasons schema leaves them out"
+        "status counts those that are not the JSON asked for, merge --drop-reasons schema leaves "
+        "them out"
     )
     return True
 

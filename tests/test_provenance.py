@@ -155,6 +155,7 @@ def test_outputs_of_batches_are_judged_by_what_their_batch_asked(bench: Bench) -
             batches.plan(bench.stage.data, Wishes())
             batches.submit()
     assert last_asked(bench.stage.output) == digest_of(LISTS)
+    assert not bench.notes, "no output is there yet"
     bench.clock.advance(100)
     with bench.open() as batches:
         batches.fetch()
@@ -164,6 +165,9 @@ def test_outputs_of_batches_are_judged_by_what_their_batch_asked(bench: Bench) -
     with output.open("a", encoding="utf-8") as stream:
         stream.write('{"o":"[]"}\n{"l":"{}"}\n')
     assert sorted(wrong(data, output)) == ["l", "o"]
+    write_rows(data, [*rows, row("new")])
+    bench.run(config={"params": {"response_format": SHAPE}})
+    assert "stay as they are (2)" in bench.notes[0]
 
 
 def test_a_batch_that_cannot_say_what_it_asked_is_checked_when_it_is_fetched(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from ..dataset import dataset_of
 from ..errors import ConfigError, InputError
 from ..locking import lock_path
 from ..reader import GroupReader, open_input
-from ..recipes import check_indices, remember
+from ..recipes import check_indices, remember, tells_of_older
 from ..sources.stream import bad_rows_of
 from ..survey import Survey, survey
 from .manifest import manifest_path
@@ -96,6 +96,7 @@ def plan_rows(
         if check is not None:
             check(planned)
         if planned.parts and not wishes.dry:
+            tells_of_older(rows.output, rows.asked, len(rows.done), desk.note)
             remember(data, rows.output, rows.asked)
     except BaseException:
         withdraw(desk, planned.parts)
