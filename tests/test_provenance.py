@@ -109,7 +109,7 @@ def test_what_no_schema_is_for_is_not_judged_by_one(stage: Stage) -> None:
     stage.run(rows, params={"response_format": SHAPE})
     assert wrong(stage.data, stage.output) == []
     made = [*rows, row("made")]
-    post = {"post": lambda text: json.loads(text)["name"]}
+    post: dict[str, Any] = {"post": lambda text: json.loads(text)["name"]}
     stage.run(made, params={"response_format": SHAPE}, **post)
     stage.run([*made, row("json")], params={"response_format": SHAPE})
     with pytest.raises(json.JSONDecodeError):
@@ -295,7 +295,7 @@ def test_for_every_history_all_agree_and_judge_by_what_was_asked(
         calls.close()
     if not held:
         return
-    expected = Counter()
+    expected: Counter[str] = Counter()
     for number, text in held.items():
         asked, end, is_made = told.get(number, (None, None, False))
         shape = (last if asked is None else asked) if own[number] == "none" else own[number]
