@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import backoff, configfile
 from .errors import ConfigError
 from .settings.checks import DEFAULT_API_BASE
-from .settings.groups import Given, entries, known, merged
+from .settings.groups import Given, entries, known, known_variable, merged
 from .settings.table import BY_NAME, parse_value
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ DEFAULT_MODEL = "gpt-4.1-mini"
 DEFAULT_PER_KEY_CONCURRENCY = 16
 #: Before the name of a setting in capitals: `JSONL_RUNNER_MODEL`.
 ENV_PREFIX = "JSONL_RUNNER_"
+#: What the command of `--notify-command` is told, which may call us again.
+_TOLD_TO_HOOKS = frozenset(f"{ENV_PREFIX}BATCH_{name}" for name in ("ID", "STATE", "OUTPUT"))
 #: What other programs call some of them; the last one that is set decides, ours before all.
 _OTHER_NAMES = (
     ("OPENAI_API_KEY", "api_keys"),
@@ -193,6 +195,9 @@ def _looked_up(given: Given, environ: Mapping[str, str], source: str) -> Given:
 
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Given]:
     found: dict[str, Given] = {}
+    for variable in sorted(environ.keys() - _TOLD_TO_HOOKS):
+        if variable.startswith(ENV_PREFIX) and environ[variable]:
+            known_variable(variable, ENV_PREFIX, ENVIRONMENT)
     for variable, name in (*_OTHER_NAMES, *((ENV_PREFIX + name.upper(), name) for name in BY_NAME)):
         text = environ.get(variable, "")
         if variable.startswith("OPENAI_"):

@@ -533,9 +533,9 @@ def test_killed_at_every_step_no_batch_is_created_twice(
 ) -> None:
     """Before and after each HTTP call, commit and file, beside a server that loses calls.
 
-    Each second step is taken, with 3,000 rows each 17th (JSONL_RUNNER_EVERY_STEP=1: all).
+    Each second step is taken, with 3,000 rows each 17th (EVERY_STEP=1: all).
     """
-    if os.environ.get("JSONL_RUNNER_EVERY_STEP"):
+    if os.environ.get("EVERY_STEP"):
         distance = 1
     shards = 4
     rates = dict.fromkeys((CREATE, LIST, RETRIEVE, RESULTS), 0.05)

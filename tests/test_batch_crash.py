@@ -37,9 +37,9 @@ def test_killed_at_every_step_every_row_ends_with_its_output_and_is_paid_once(
 ) -> None:
     """Before and after each HTTP call, commit and file: some 220 steps, 4 batches, no twin.
 
-    All of them take minutes, so here every fourth is taken (JSONL_RUNNER_EVERY_STEP=1 takes all).
+    All of them take minutes, so here every fourth is taken (EVERY_STEP=1 takes all).
     """
-    if os.environ.get("JSONL_RUNNER_EVERY_STEP"):
+    if os.environ.get("EVERY_STEP"):
         distance = 1
     rates = dict.fromkeys(ROUTES, LOST)
     settings = SimulatorSettings(

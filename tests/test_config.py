@@ -164,6 +164,34 @@ def test_every_setting_can_come_from_the_environment() -> None:
     assert load(None, None, dict.fromkeys(environment(VALUES), "")) == Config()
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("THREAD", "did you mean JSONL_RUNNER_THREADS?"),
+        ("MAX_COSTS", "did you mean JSONL_RUNNER_MAX_COST?"),
+        ("threads", "did you mean JSONL_RUNNER_THREADS?"),
+        ("BATCH_SIZE", "did you mean JSONL_RUNNER_THREADS?"),
+        ("API_KEY", "did you mean JSONL_RUNNER_API_KEYS?"),
+        ("TEMPERATURE", "it is a request parameter: put it into params"),
+        ("", "unset it"),
+        ("QQQQ", "unset it"),
+    ],
+)
+def test_a_mistyped_name_in_the_environment_is_told(name: str, says: str) -> None:
+    """Were it passed over, a limit on what may be spent would be none; the nearest is named."""
+    variable = f"JSONL_RUNNER_{name}"
+    with pytest.raises(ConfigError) as caught:
+        load(None, None, {variable: "8"})
+    assert str(caught.value) == f"environment: {variable} is no setting; {says}"
+    assert load(None, None, {variable: ""}) == Config()
+
+
+def test_what_a_notified_command_is_told_is_no_mistake() -> None:
+    """It may well call us again."""
+    told = {f"JSONL_RUNNER_BATCH_{name}": "x" for name in ("ID", "STATE", "OUTPUT")}
+    assert load(None, None, told) == Config()
+
+
 def test_the_processs_own_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is exported in the shell is in force."""
     monkeypatch.setenv("JSONL_RUNNER_MODEL", "exported")

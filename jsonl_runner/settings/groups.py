@@ -106,6 +106,27 @@ def known(name: str, source: str) -> str:
     raise ConfigError(f"{source}: unknown setting {name!r}; {_hint(name)}")
 
 
+def known_variable(variable: str, prefix: str, source: str) -> None:
+    """Check the name of an environment variable that begins as those of settings do.
+
+    A name that is merely passed over might be the limit on what a run may cost.
+
+    Raises:
+        ConfigError: no setting has it; it brings the nearest.
+    """
+    name = variable.removeprefix(prefix)
+    if name.isupper() and name.lower() in BY_NAME:
+        return
+    flat = {inner: outer for names in GROUPS.values() for inner, outer in names.items()}
+    near = flat.get(name.lower()) or next(
+        iter(difflib.get_close_matches(name.lower(), BY_NAME, 1, 0.5)), None
+    )
+    hint = "unset it" if near is None else f"did you mean {prefix}{near.upper()}?"
+    if near == "params":
+        hint = "it is a request parameter: put it into params"
+    raise ConfigError(f"{source}: {variable} is no setting; {hint}")
+
+
 def _hint(name: str) -> str:
     if name in REQUEST_PARAMETERS:
         return "it is a request parameter: put it into params"
