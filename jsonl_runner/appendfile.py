@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Literal
 
+from .disk import sync_file, sync_folder
 from .errors import LedgerError
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ FsyncPolicy = Literal["always", "group", "off"]
 #: Seconds between two syncs under `group`: keeps up with 90,000 rows a second where a sync a row
 #: keeps up with 900 (docs/performance.md), and a power cut costs a tenth of a second of answers.
 SYNC_EVERY_S = 0.1
-
-# macOS and Windows have no fdatasync.
-_sync = getattr(os, "fdatasync", os.fsync)
 
 
 class AppendFile:
@@ -43,6 +41,8 @@ class AppendFile:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
             self._file = os.open(path, flags, 0o666)
+            if self._created and fsync != "off":  # else a power cut may take the name with it
+                self._sync_name()
         except OSError as error:
             raise LedgerError(f"{path}: cannot be written ({error.strerror})") from None
         self._end = os.lseek(self._file, 0, os.SEEK_END)
@@ -51,8 +51,32 @@ class AppendFile:
         self._closing = threading.Event()
         self._syncer: threading.Thread | None = None
 
+    def _sync_name(self) -> None:
+        try:
+            # A link may lead to a file that is not there yet: its name stands elsewhere.
+            sync_folder(self.path.resolve().parent)
+        except OSError:
+            os.close(self._file)
+            self.path.unlink(missing_ok=True)
+            raise
+
+    @property
+    def descriptor(self) -> int:
+        """The open file's number for the system."""
+        return self._file
+
     def cut(self, size: int) -> None:
-        """Shorten the file to its first `size` bytes."""
+        """Shorten the file to its first `size` bytes.
+
+        Raises:
+            LedgerError: the system would not have it.
+        """
+        try:
+            self._cut(size)
+        except OSError as error:
+            raise self._error(error) from None
+
+    def _cut(self, size: int) -> None:
         os.ftruncate(self._file, size)
         self._end = os.lseek(self._file, size, os.SEEK_SET)
 
@@ -73,7 +97,7 @@ class AppendFile:
             # Where even that fails, the first error is still the one to tell; what is torn is cut
             # back when the file is opened again.
             with contextlib.suppress(OSError):
-                self.cut(start + whole)
+                self._cut(start + whole)
             raise self._error(error) from None
         if self._fsync == "always":
             self._sync_now()
@@ -92,7 +116,7 @@ class AppendFile:
 
     def _sync_now(self) -> None:
         try:
-            _sync(self._file)
+            sync_file(self._file)
         except OSError as error:
             raise self._error(error) from None
 
@@ -113,7 +137,7 @@ class AppendFile:
             if self._dirty.is_set():
                 self._dirty.clear()
                 try:
-                    _sync(self._file)
+                    sync_file(self._file)
                 except OSError as error:
                     self._failure = error  # the next append raises it
                     return
@@ -135,9 +159,13 @@ class AppendFile:
             if self._fsync != "off":
                 self._sync_now()
         finally:
-            os.close(self._file)
-            if self._created and self._end == 0:
-                self.path.unlink(missing_ok=True)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close a file without forcing it onto the disk, before anything was appended."""
+        os.close(self._file)
+        if self._created and self._end == 0:
+            self.path.unlink(missing_ok=True)
 
     def _error(self, error: OSError) -> LedgerError:
         return LedgerError(

@@ -7,6 +7,7 @@ import os
 import shutil
 from typing import IO, TYPE_CHECKING
 
+from .disk import sync_folder
 from .errors import LedgerError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
         for file in files:
             with _telling(file.path):
                 file.temporary.replace(file.path)
-                _sync_folder(file.path.parent)
+                sync_folder(file.path.parent)
 
 
 class _Beside:
@@ -93,13 +94,3 @@ def _telling(*paths: Path) -> Iterator[None]:
     except OSError as error:
         names = ", ".join(str(path) for path in paths)
         raise LedgerError(f"{names}: cannot be written ({error.strerror or error})") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the new name onto the disk; Windows has no way to, and needs none."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -13,7 +13,7 @@ from .indexes import IndexMap, IndexSet
 from .indexfile import forget
 from .ledger import Damage, entries_of, line_of, parse_line
 from .lines import LineReader, read_lines, torn_tail
-from .locking import locked
+from .locking import held, locked
 from .reader import RowReader, open_input
 from .recipes import dataset_for
 from .records import BadRow
@@ -60,7 +60,7 @@ def compact(ledger: Path, order: Data | None = None) -> CompactSummary:
     """
     if not ledger.is_file():
         raise InputError(f"{ledger}: there is no such ledger")
-    with locked(ledger):
+    with locked(ledger), held(ledger):
         summary = CompactSummary(bytes_before=ledger.stat().st_size)
         damage: list[Damage] = []
         winners = _winners(ledger, damage, summary)

@@ -19,7 +19,7 @@ from .errors import LedgerError
 from .indexes import IndexSet, place_of, places_of
 from .indexfile import Segments
 from .lines import Lines, read_blocks, torn_tail
-from .locking import lock, unlock
+from .locking import hold, lock, unlock
 from .remote import check_is_local
 from .strangers import may_be_damaged, may_be_ledger
 
@@ -279,14 +279,15 @@ class Ledger:
         self._keep_at = 0
         self._is_counted = True
         self._lock = lock(path)
-        try:
-            self.found = scan(path)
+        with contextlib.ExitStack() as undo:
+            undo.callback(unlock, path, self._lock)
             self._file = AppendFile(path, fsync)
+            undo.callback(self._file.abandon)
+            hold(path, self._file.descriptor)
+            self.found = scan(path)
             self._mend()
             self._plan_keeping(0)
-        except BaseException:
-            unlock(path, self._lock)
-            raise
+            undo.pop_all()
 
     def _mend(self) -> None:
         """Cut a torn last line back; give its newline to one that only lacks that."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,6 +151,8 @@ def syncs(path: Path, policy: str, wait_s: float = 0.0) -> list[int]:
 
 def test_when_it_is_forced_onto_the_disk(tmp_path: Path) -> None:
     """`always` with each group, `group` within a tenth of a second and at the end, `off` never."""
+    for name in ("always", "group", "off"):
+        (tmp_path / name).touch()
     always, off = (syncs(tmp_path / name, name) for name in ("always", "off"))
     assert always == [20, 20, 21]
     assert off == [0, 0, 0]
@@ -157,6 +160,60 @@ def test_when_it_is_forced_onto_the_disk(tmp_path: Path) -> None:
     assert appended <= 1
     assert later == 1
     assert closed == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no way to")
+def test_the_name_of_a_new_file_is_forced_onto_the_disk(tmp_path: Path) -> None:
+    """Else its lines may be there after a power cut, and no file that they are in."""
+    assert syncs(tmp_path / "always", "always") == [21, 21, 22]
+    assert syncs(tmp_path / "off", "off") == [0, 0, 0]
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from jsonl_runner.appendfile import AppendFile
+from jsonl_runner.atomic import replacing
+from jsonl_runner.errors import LedgerError
+
+folder = Path(sys.argv[1])
+try:
+    with replacing(folder / "whole") as stream:
+        stream.write(b"whole\\n")
+    file = AppendFile(folder / "lines", "group")
+    file.append(b"line\\n")
+    file.close()
+except LedgerError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not refusing.IS_ABLE, reason="only Linux refuses on demand")
+@pytest.mark.parametrize("code", ["EINVAL", "EOPNOTSUPP"])
+def test_a_folder_that_cannot_be_forced_is_passed_over(tmp_path: Path, code: str) -> None:
+    """Some network file systems force files, and no folders."""
+    # The line's file is forced by fdatasync.
+    words = [sys.executable, refusing.__file__, f"fsync={code}", sys.executable, "-c"]
+    writing = WRITING.partition("    with replacing")[0] + WRITING[WRITING.index("    file =") :]
+    result = subprocess.run(
+        [*words, writing, str(tmp_path)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert result.stdout + result.stderr == ""
+    assert (tmp_path / "lines").read_bytes() == b"line\n"
+
+
+@pytest.mark.skipif(not refusing.IS_ABLE, reason="only Linux refuses on demand")
+@pytest.mark.parametrize("call", ["fsync=EIO", "fdatasync=EIO"])
+def test_a_disk_that_fails_is_told(tmp_path: Path, call: str) -> None:
+    """One line, and no half-made file."""
+    words = [sys.executable, refusing.__file__, call, sys.executable, "-c", WRITING]
+    result = subprocess.run(
+        [*words, str(tmp_path)], capture_output=True, text=True, timeout=30, check=True
+    )
+    named = "whole" if call.startswith("fsync") else "lines"
+    assert result.stdout.startswith(f"{tmp_path / named}: cannot be written (Input/output error)")
+    assert result.stderr == ""
+    assert not any(path.suffix == ".tmp" for path in tmp_path.iterdir())
 
 
 def test_the_thread_that_forces_ends_with_the_file(tmp_path: Path) -> None:

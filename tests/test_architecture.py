@@ -31,6 +31,7 @@ FLOORS = [
         "budget",
         "refusals",
         "repeats",
+        "disk",
     },
     {
         "limits",

@@ -6,21 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import refusing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import read_ledger, row, write_rows
 
+from jsonl_runner.compact import compact
 from jsonl_runner.errors import LedgerError, LedgerLockedError
 from jsonl_runner.ledger import Ledger, line_of, scan
 from jsonl_runner.locking import lock_path, locked
 from jsonl_runner.records import Outcome
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support import Stage
 
     from jsonl_runner.indexes import IndexSet
@@ -30,6 +31,7 @@ INDICES = st.integers(0, 9).map(str) | TEXTS
 ENTRIES = st.lists(st.tuples(INDICES, st.none() | TEXTS), max_size=12)
 NEW = Outcome("new", "appended")
 WHOLE = b'{"whole":"line"}\n'
+SAMPLE = str(Path(__file__).parent.parent / "data/samples/data.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -280,11 +282,47 @@ def test_a_ledger_by_another_name_is_the_same_ledger(tmp_path: Path) -> None:
         first.close()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, such a ledger is refused")
+def test_a_ledger_by_two_names_has_one_writer(tmp_path: Path) -> None:
+    """A hard link has a lock file of its own: run and compact are refused by the other name."""
+    path, link = tmp_path / "output.jsonl", tmp_path / "link.jsonl"
+    path.write_bytes(b'{"0":"a"}\n{"0":"b"}\n')
+    link.hardlink_to(path)
+    first = Ledger(path)
+    try:
+        for attempt in (Ledger, compact):
+            with pytest.raises(LedgerLockedError, match="writing it by another name"):
+                attempt(link)
+        assert not lock_path(link).exists()
+    finally:
+        first.close()
+    Ledger(link).close()
+    compact(link)
+    assert (link.read_bytes(), path.read_bytes()) == (b'{"0":"b"}\n', b'{"0":"a"}\n{"0":"b"}\n')
+
+
+@pytest.mark.skipif(not refusing.IS_ABLE, reason="only Linux refuses on demand")
+def test_a_file_system_without_locks_is_told(tmp_path: Path) -> None:
+    """Before anything is paid, one line with what to do, and no lock file is left."""
+    path = tmp_path / "output.jsonl"
+    python = [sys.executable, refusing.__file__, "flock=ENOLCK", sys.executable]
+    words = [*python, "-m", "jsonl_runner", "run", "--simulate", SAMPLE, str(path)]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 4
+    _, error = result.stderr.splitlines()
+    assert error == (
+        f"error: {lock_path(path)}: cannot be locked (No locks available), and two runs on one "
+        "output would pay twice: name an output on a disk of this machine, and copy it when the "
+        "run is over"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_opening_that_fails_leaves_the_lock_free(tmp_path: Path) -> None:
     """Neither a ledger that cannot be read nor an error in the block keeps it locked."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    with pytest.raises(LedgerError, match="cannot be read"):
+    with pytest.raises(LedgerError, match="cannot be written"):
         Ledger(folder)
     path = tmp_path / "output.jsonl"
     with pytest.raises(KeyError), locked(path):
