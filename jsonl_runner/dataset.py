@@ -84,7 +84,13 @@ class Dataset:
 
     def __post_init__(self) -> None:
         files = [self.files] if isinstance(self.files, (str, Path)) else self.files
-        given = tuple(os.fspath(file) for file in files)
+        try:
+            given = tuple(os.fspath(file) for file in files)
+        except TypeError:
+            raise ConfigError(
+                "a dataset's files are given by their paths; rows that are in memory are for "
+                "ParallelToolkit.parallel_api or astream"
+            ) from None
         object.__setattr__(self, "given", given)
         if "turns" in (self.map or ()) and self.turns is None:
             object.__setattr__(self, "turns", "turns")
@@ -183,6 +189,7 @@ class Dataset:
         template = None
         if self.template:
             template = Template(str(self.template), self.template_name or "template")
+            template.check_takes()
         return Shape(self.map, template, str(self.system or ""))
 
     def clash(self, paths: Iterable[Path]) -> Path | None:

@@ -73,7 +73,9 @@ class Judge:
                 raise ConfigError(f"{name}: is no UTF-8 text; save it as such") from None
         if not text.strip():
             raise ConfigError(f"{name}: the judge's template is empty; write what is to be asked")
-        return Template(text, name)
+        template = Template(text, name)
+        template.check_takes(OUTPUT)
+        return template
 
 
 def rows_to_judge(judge: Judge, data: Data, output: Path) -> Dataset:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, overload
 
+from . import jsontext
 from .assembly import StandIn
 from .attempts import Answer, AttemptError, Kind
 from .costs import usage_together
-from .errors import ConfigError, JsonlRunnerError
+from .errors import ConfigError, InputError, JsonlRunnerError
 from .prompts import texts_of
-from .records import Record
+from .records import Record, to_record
 from .retry import read_completion
+from .rows import parse_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,6 +204,81 @@ def holds_texts(model: type[OpenAIModel] | OpenAIModel) -> bool:
     return len(inspect.signature(kind.generate).parameters) == 1  # self
 
 
+def check_model(model: object) -> None:
+    """See whether rows can be asked of a model.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if not isinstance(model, OpenAIModel):
+        raise ConfigError(
+            'openai_model must be an OpenAIModel, such as OpenAIModel("gpt-4.1-mini"), not '
+            f"{type(model).__name__}; for a name alone, say model=…"
+        )
+    if holds_texts(model):
+        raise ConfigError(
+            "openai_model: its generate() takes no row; give request_openai_api this one, "
+            "or let it take (instruction, input)"
+        )
+
+
+def prompt_of(asked: object, what: str = "prompt") -> Prompt:
+    """Return what was asked as a Prompt; a text alone is what the user says.
+
+    Args:
+        asked: a Prompt or a text.
+        what: what messages call it.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(asked, str):
+        return Prompt(asked)
+    if isinstance(asked, Prompt):
+        return asked
+    raise InputError(f"{what}: must be a Prompt or a text, not {type(asked).__name__}")
+
+
+def prompts_of(data: object) -> dict[Any, Prompt]:
+    """Return Prompts or texts by their indices; those of a list have their place as index.
+
+    Raises:
+        InputError: one of them is no prompt, or they are nothing of the kind.
+    """
+    if isinstance(data, str) or not isinstance(data, Iterable):
+        raise InputError(
+            f"data: must be Prompts or texts, by their indices or one after the other, not "
+            f"{type(data).__name__}"
+        )
+    pairs = data.items() if isinstance(data, Mapping) else enumerate(data)
+    return {index: prompt_of(asked, f"data[{index!r}]") for index, asked in pairs}
+
+
+def question_of(place: int, item: object) -> tuple[Any, Record]:
+    """Return index and Record of one of many questions.
+
+    Args:
+        place: its place, which is the index of a Prompt or text alone.
+        item: that, or a pair of an index and a Prompt or text, or a row as in a JSONL file.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if isinstance(item, Prompt | str):
+        return place, record_of(prompt_of(item))
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Prompt | str):
+        return item[0], record_of(prompt_of(item[1]))
+    if isinstance(item, Mapping):
+        try:
+            return item.get("index"), to_record(parse_row(jsontext.dump(dict(item))))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"records[{place}]: {error}") from None
+    raise InputError(
+        f"records[{place}]: must be a row (a dictionary with index and instruction), a Prompt or "
+        f"(index, Prompt), not {type(item).__name__}"
+    )
+
+
 def record_of(prompt: Prompt, index: str = "0", *, model: OpenAIModel | None = None) -> Record:
     """Return a prompt as a Record, with a model's name and parameters if one is given."""
     record = Record(index, prompt.instruction, prompt.input)
@@ -223,6 +300,8 @@ def stand_in_of(
 ) -> StandIn | None:
     """Return what stands in for the provider: a function, or an overridden `generate`; or None."""
     if call is not None:
+        if not callable(call):
+            raise ConfigError(f"call must be a function, not {type(call).__name__}")
         given = call
         return StandIn(
             lambda _tools: lambda record, _key: given(*texts_of(record)), uses_keys=False

@@ -169,14 +169,14 @@ class Bar:
     def _draw(self, summary: RunSummary, keys: KeysView) -> tqdm[Any]:
         if self._bar is None:
             self._bar = _tqdm()(
-                total=summary.rows,
+                total=summary.goal,
                 initial=summary.skipped,
                 desc=self._name,
                 file=self._stream,
                 unit=f" {summary.unit}",
                 dynamic_ncols=True,
                 mininterval=0,
-                bar_format="{desc}: " + (_BAR_OPEN_END if summary.rows is None else _BAR),
+                bar_format="{desc}: " + (_BAR_OPEN_END if summary.goal is None else _BAR),
             )
         self._bar.n = summary.skipped + summary.done + summary.failed
         self._bar.set_postfix_str(state_of(summary, keys, self._room()), refresh=False)
@@ -228,9 +228,10 @@ class Plain:
         finished = summary.done + summary.failed
         rate = finished / elapsed
         of_total = eta = ""
-        if summary.rows is not None and summary.left is not None:
-            of_total = f"/{summary.rows:,}"
-            eta = f", {in_words(summary.left / rate)} left" if rate else ""
+        if summary.goal is not None:
+            of_total = f"/{summary.goal:,}"
+            left = summary.goal - summary.skipped - finished
+            eta = f", {in_words(left / rate)} left" if rate else ""
         unit = summary.unit
         at = f"{summary.skipped + finished:,}{of_total} {unit}, {rate:.1f} {unit}/s{eta}"
         self.say(f"{self._name}: {at}; {state_of(summary, keys)}")

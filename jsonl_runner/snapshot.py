@@ -135,11 +135,14 @@ class Snapshot:
         return self.done + self.failed
 
     @property
+    def goal(self) -> int | None:
+        """Rows that have their outcome when the run is over, those of earlier runs among them."""
+        return None if self.rows is None else self.rows - self.left_out
+
+    @property
     def left(self) -> int | None:
         """Rows the run has still to do; None while unknown."""
-        if self.rows is None:
-            return None
-        return max(0, self.rows - self.skipped - self.left_out - self.finished)
+        return None if self.goal is None else max(0, self.goal - self.skipped - self.finished)
 
     @property
     def in_flight(self) -> int:

@@ -129,6 +129,11 @@ class RunSummary:
         return None if self.rows is None else self.rows - self.skipped - self.done - self.failed
 
     @property
+    def goal(self) -> int | None:
+        """Rows that have their outcome when the run is over, those of earlier runs among them."""
+        return None if self.rows is None else self.rows - self.left_out
+
+    @property
     def expected_cost(self) -> float | None:
         """What the run costs in the end, as it goes now; None when unknown.
 

@@ -94,9 +94,9 @@ def _head(snapshot: Snapshot, width: int, word: str) -> list[RenderableType]:
     now = snapshot
     state = word or now.stopping or "running"
     title = f"{now.data} → {now.output}" if now.data else now.output
-    of_total = "" if now.rows is None else f"/{now.rows:,}"
+    of_total = "" if now.goal is None else f"/{now.goal:,}"
     finished = now.skipped + now.finished
-    percent = f"  {finished / now.rows:.0%}" if now.rows else ""
+    percent = f"  {finished / now.goal:.0%}" if now.goal else ""
     parts = [f"{finished:,}{of_total} {now.unit}{percent}", f"ok {now.done:,}"]
     nulls = "null" if now.unit == "rows" else "failed"
     for name, count in (

@@ -22,7 +22,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2 import pass_context as with_context
 from jinja2.ext import Extension
 from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
@@ -50,6 +50,8 @@ _ADD = "\0add"
 #: Statements that need other files, or that look as if they made messages.
 _OF_OTHERS = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 _JSON_BEGINS = re.compile(r"\s*\[\s*(\{)?")
+#: How a field is written elsewhere: `{name}`, `${name}`.
+_ONE_BRACE = re.compile(r"\$?\{ ?([^\W\d]\w*) ?\}")
 _NOT_THERE = re.compile(r"'([^']*)' is undefined|has no attribute '([^']*)'")
 
 
@@ -207,7 +209,7 @@ class Template:
     """
 
     def __init__(self, text: str, name: str = "template") -> None:
-        self._name = name
+        self._text, self._name = text, name
         environment = _Environment()
         try:
             tree = environment.parse(text, filename=name)
@@ -218,6 +220,7 @@ class Template:
                 self._check_outside(tree)
             if self._is_json:
                 self._check_json(tree)
+            self._takes = meta.find_undeclared_variables(tree) - {*environment.globals}
             self._compiled: Compiled = environment.from_string(tree)
         except TemplateSyntaxError as error:
             raise ConfigError(f"{name}:{error.lineno}: {_one_line(error.message)}") from None
@@ -225,6 +228,25 @@ class Template:
             raise ConfigError(f"{name}: it is nested too deep") from None
         self._render = self._compiled.root_render_func
         self._globals = environment.globals
+
+    def check_takes(self, field: str | None = None) -> None:
+        """See whether the template takes a field of its row, so that not all are asked the same.
+
+        Args:
+            field: the one that is to stand in it; None: any of them.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if self._takes and (field is None or {field, "row"} & self._takes):
+            return
+        near = _ONE_BRACE.search(self._text)
+        name = near[1] if near else field or "question"
+        instead = f" for {near[0]}" if near else ""
+        raise ConfigError(
+            f"{self._name}: it has no {field or 'field of a row'} in it, so that all would be "
+            f"asked the same; write {{{{ {name} }}}}{instead}"
+        )
 
     def render(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that a row is asked with: `instruction`, or `messages`.

@@ -9,27 +9,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from . import config as settings
-from . import jsontext, passes
+from . import passes
 from .aio import each, in_thread, outcome_of, outcomes_of
 from .answering import answer
 from .clock import Stop, SystemClock
-from .errors import ConfigError, InputError, RunInterruptedError, RunStoppedError
+from .dataset import Dataset
+from .errors import ConfigError, RunInterruptedError, RunStoppedError
 from .folder import Steps
 from .job import Job
 from .merge import merge
-from .models import CallFailedError, OpenAIModel, Prompt, holds_texts, record_of, stand_in_of
+from .models import (
+    CallFailedError,
+    OpenAIModel,
+    Prompt,
+    check_model,
+    prompt_of,
+    prompts_of,
+    question_of,
+    record_of,
+    stand_in_of,
+)
 from .progress import progress
-from .records import to_record
-from .rows import parse_row
 from .session import Session
 from .steps import Folder, ask, read_text, run_steps, write_result
 from .texts import TextsJob, run_texts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 
     from .appendfile import FsyncPolicy
-    from .dataset import Data, Dataset
+    from .dataset import Data
     from .judging import Judge
     from .merge import MergeSummary
     from .records import Outcome, Record
@@ -87,7 +96,7 @@ class ParallelToolkit:
         quiet: bool = False,
         **overrides: Any,
     ) -> None:
-        self._input = Path(input_path) if isinstance(input_path, str) else input_path
+        self._input = _data_of(input_path)
         self._output = None if output_path is None else Path(output_path)
         self._name = name
         self._quiet = quiet or log_level > logging.WARNING
@@ -97,11 +106,7 @@ class ParallelToolkit:
         self._redo_changed = redo_changed
         self._judge = judge
         if openai_model is not None:
-            if holds_texts(openai_model):
-                raise ConfigError(
-                    "openai_model: its generate() takes no row; give request_openai_api this one, "
-                    "or let it take (instruction, input)"
-                )
+            check_model(openai_model)
             overrides["model"] = openai_model.model_name
             given = overrides.get("params")
             if given is None or isinstance(given, dict):  # anything else is for `load` to refuse
@@ -253,8 +258,8 @@ class ParallelToolkit:
         given = {"bad_rows": self._bad_rows, "keep_null": keep_null, **options}
         return merge(data, output, Path(target), **given)
 
-    def api(self, prompt: Prompt) -> str:
-        """Return the model's text for one prompt.
+    def api(self, prompt: Prompt | str) -> str:
+        """Return the model's text for one prompt; a text alone is what the user says.
 
         Raises:
             CallFailedError: there is none; `code` says why.
@@ -262,9 +267,9 @@ class ParallelToolkit:
             RunStoppedError: no key or endpoint can serve.
             KeyboardInterrupt: Ctrl-C.
         """
-        return _output(self._asking().ask(record_of(prompt)))
+        return _output(self._asking().ask(record_of(prompt_of(prompt))))
 
-    async def aapi(self, prompt: Prompt) -> str:
+    async def aapi(self, prompt: Prompt | str) -> str:
         """Return the model's text for one prompt; as many at the same time as one likes.
 
         At most `threads` calls are under way at the same time, the others wait their turn. When the
@@ -273,11 +278,11 @@ class ParallelToolkit:
         Raises:
             CallFailedError, ConfigError, RunStoppedError: as `api`.
         """
-        return _output(await outcome_of(self._asking().submit(record_of(prompt))))
+        return _output(await outcome_of(self._asking().submit(record_of(prompt_of(prompt)))))
 
     async def astream(
         self,
-        records: Iterable[Any] | AsyncIterable[Any] | Mapping[Any, Prompt],
+        records: Iterable[Any] | AsyncIterable[Any] | Mapping[Any, Prompt | str],
     ) -> AsyncIterator[tuple[Any, str | None]]:
         """Yield `(index, output)` for each record, in the order in which answers come.
 
@@ -286,8 +291,8 @@ class ParallelToolkit:
 
         Args:
             records: rows as in the JSONL file (dictionaries with index, instruction, input, …),
-                pairs of an index and a `Prompt` (or a text), `Prompt`s alone (the index is then
-                their place), or a mapping of indices to `Prompt`s; from any iterable, asynchronous
+                pairs of an index and a `Prompt` (or a text), `Prompt`s or texts alone (the index is
+                then their place), or a mapping of indices to them; from any iterable, asynchronous
                 ones too.
 
         Yields:
@@ -303,7 +308,7 @@ class ParallelToolkit:
         async def calls() -> AsyncIterator[tuple[Any, Call]]:
             place = 0
             async for item in each(items):
-                index, record = _question(place, item)
+                index, record = question_of(place, item)
                 yield index, session.submit(record)
                 place += 1
 
@@ -329,25 +334,33 @@ class ParallelToolkit:
                 )
             return self._session
 
-    def parallel_api(self, data: Mapping[_Index, Prompt]) -> dict[_Index, str | None]:
+    def parallel_api(
+        self, data: Mapping[_Index, Prompt | str] | Sequence[Prompt | str]
+    ) -> dict[_Index, str | None]:
         """Return the model's text for each prompt, None where there is none, in the same order.
 
+        Args:
+            data: `Prompt`s (or texts, which are what the user says) by their indices; those of a
+                list have their place as index, from 0.
+
         Raises:
+            InputError: one of them is no prompt.
             ConfigError: there is no key.
             RunStoppedError: no key or endpoint can serve; its `answers` has what had come by then.
             KeyboardInterrupt: Ctrl-C; its `__cause__` has the same `answers`.
         """
+        prompts = prompts_of(data)
         # By position: 1 and "1" are two keys of a mapping, and one index.
-        records = [record_of(prompt, str(place)) for place, prompt in enumerate(data.values())]
+        records = [record_of(prompt, str(place)) for place, prompt in enumerate(prompts.values())]
         try:
             outcomes = self._answer(records)
         except (RunStoppedError, KeyboardInterrupt) as error:
             stopped = error if isinstance(error, RunStoppedError) else error.__cause__
             if isinstance(stopped, RunStoppedError) and stopped.answers is not None:
                 came = stopped.answers
-                stopped.answers = {i: came.get(str(place)) for place, i in enumerate(data)}
+                stopped.answers = {i: came.get(str(place)) for place, i in enumerate(prompts)}
             raise
-        return {index: outcomes[str(place)].output for place, index in enumerate(data)}
+        return {index: outcomes[str(place)].output for place, index in enumerate(prompts)}
 
     def _answer(self, records: list[Record]) -> dict[str, Outcome]:
         try:
@@ -363,6 +376,12 @@ class ParallelToolkit:
         return self._input, self._output
 
 
+def _data_of(given: Data | None) -> Path | Dataset | None:
+    if given is None or isinstance(given, Path | Dataset):
+        return given
+    return Path(given) if isinstance(given, str) else Dataset(given)
+
+
 def _folder_of(data: Path | Dataset) -> Path:
     if isinstance(data, Path):
         return data
@@ -373,24 +392,3 @@ def _output(outcome: Outcome) -> str:
     if outcome.output is None:
         raise CallFailedError(outcome.code, outcome.message, outcome.raw)
     return outcome.output
-
-
-def _question(place: int, item: Any) -> tuple[Any, Record]:
-    """Return index and Record of what `astream` was given at a place."""
-    if isinstance(item, Prompt):
-        return place, record_of(item)
-    if isinstance(item, tuple) and len(item) == 2:
-        index, asked = item
-        if isinstance(asked, str):
-            return index, record_of(Prompt(asked))
-        if isinstance(asked, Prompt):
-            return index, record_of(asked)
-    if isinstance(item, Mapping):
-        try:
-            return item.get("index"), to_record(parse_row(jsontext.dump(dict(item))))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"records[{place}]: {error}") from None
-    raise InputError(
-        f"records[{place}]: must be a row (a dictionary with index and instruction), a Prompt or "
-        f"(index, Prompt), not {type(item).__name__}"
-    )

@@ -278,6 +278,8 @@ def test_a_judges_template_is_tried_before_an_output_is_paid(stage: Stage) -> No
         Judge("{% if %}")
     with pytest.raises(ConfigError, match="judge: the judge's template is empty"):
         Judge(" ")
+    with pytest.raises(ConfigError, match=r"no output in it.*write {{ output }} for {output}"):
+        Judge("Is {output} a good answer to {{ instruction }}?")
 
 
 def test_rows_that_are_skipped_are_not_judged(stage: Stage) -> None:
@@ -291,7 +293,7 @@ def test_rows_that_are_skipped_are_not_judged(stage: Stage) -> None:
     (only,) = summary.judged.bad_rows
     assert only.startswith(f"{stage.data}:7: judge:1: ")
     with pytest.raises(BadRowsError):
-        go(stage, judge=Judge("{{ nothing }}"), job={"bad_rows": "skip"})
+        go(stage, judge=Judge("{{ output }} {{ nothing }}"), job={"bad_rows": "skip"})
 
 
 def test_outputs_and_verdicts_keep_one_budget(stage: Stage) -> None:

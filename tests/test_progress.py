@@ -289,3 +289,12 @@ def test_a_run_on_a_terminal_ends_with_a_full_bar(stage: Stage, terminal: Termin
     assert "jsonl-runner: 100% " in text
     assert "5/5, ok 5" in text
     assert "done 5, failed 0, had an output before 0  (" in text
+
+
+def test_a_part_of_the_rows_is_the_goal(clock: FakeClock) -> None:
+    """With `--limit` the rows that are not tried are no rows to wait for."""
+    shown, stream = plain(clock)
+    summary = RunSummary(rows=100_000, skipped=200, left_out=98_800, done=100)
+    clock.advance(10)
+    shown.show(summary, view())
+    assert stream.getvalue().startswith("job: 300/1,200 rows, 10.0 rows/s, 90 s left; ")

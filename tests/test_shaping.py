@@ -280,7 +280,7 @@ def test_a_template_is_needed_once(stage: Stage) -> None:
         ),
         ("{{ ''.__class__.__mro__ }}", "prompt.j2:1: a template cannot reach __mro__"),
         (
-            "{{ ''['__class__'] }}",
+            "{{ question['__class__'] }}",
             "data.jsonl:1: prompt.j2:1: access to attribute '__class__' of 'str' object is unsafe",
         ),
         ("{% for x in y", "prompt.j2:1: unexpected end of template"),

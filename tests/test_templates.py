@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jsonl_runner.dataset import Dataset
 from jsonl_runner.errors import ConfigError
 from jsonl_runner.templates import ROLES, Template
 
@@ -135,6 +136,25 @@ def test_no_row_can_begin_a_message(texts: tuple[str, str]) -> None:
     assert JSON.render(row) == {"messages": expected}
     if a.strip() and b.strip():
         assert MESSAGES.render(row) == {"messages": expected}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Solve {question}.", "write {{ question }} for {question}"),
+        ("Solve ${ question }.", "write {{ question }} for ${ question }"),
+        ("Tell me a story{% for n in range(3) %}!{% endfor %}", "write {{ question }}"),
+    ],
+)
+def test_a_template_that_takes_nothing_of_a_row(text: str, says: str) -> None:
+    """Braces as in other languages would ask, and pay for, the same a hundred thousand times."""
+    with pytest.raises(ConfigError) as caught:
+        Dataset("data.jsonl", template=text)
+    assert str(caught.value) == (
+        f"template: it has no field of a row in it, so that all would be asked the same; {says}"
+    )
+    for fine in ("{{ row['a b'] }}", "{% for c in choices %}{{ c }}{% endfor %} {json}"):
+        assert Dataset("data.jsonl", template=fine).template == fine
 
 
 def test_images_in_messages() -> None:

@@ -25,10 +25,13 @@ from jsonl_runner import (
 )
 from jsonl_runner.answering import answer
 from jsonl_runner.assembly import StandIn
+from jsonl_runner.errors import JsonlRunnerError
 from jsonl_runner.records import Outcome, Record
 from jsonl_runner.simulator import SimulatorSettings, answer_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jsonl_runner.simulator import Simulator
 
 ROWS = [row(number) for number in range(5)]
@@ -125,6 +128,44 @@ def test_many_questions(stage: Stage) -> None:
     assert found == {**want, 7: None}
     assert tool(stage).parallel_api({"a": Prompt("x")}) == {"a": alone("x")}
     assert tool(stage).parallel_api({}) == {}
+
+
+def test_questions_without_indices(stage: Stage) -> None:
+    """Texts alone are what the user says; those of a list are named by their place."""
+    toolkit = tool(stage)
+    assert toolkit.api("Hello") == alone("Hello")
+    given: list[str | Prompt] = ["Hello", Prompt("Repeat.", "Hi")]
+    want = {0: alone("Hello"), 1: told("Repeat.", "Hi")}
+    assert toolkit.parallel_api(given) == want
+    later: Any = iter(given)
+    assert toolkit.parallel_api(later) == want
+    assert toolkit.parallel_api({"a": "Hello"}) == {"a": alone("Hello")}
+
+
+#: As those call it who check no types.
+UNTYPED: Any = ParallelToolkit
+
+
+@pytest.mark.parametrize(
+    ("misuse", "says"),
+    [
+        (lambda t: t.api(None), "prompt: must be a Prompt or a text, not NoneType"),
+        (lambda t: t.parallel_api(None), "data: must be Prompts or texts, .*, not NoneType"),
+        (lambda t: t.parallel_api("Hello"), "data: must be Prompts or texts, .*, not str"),
+        (lambda t: t.parallel_api({"a": 1}), r"data\['a'\]: must be a Prompt or a text, not int"),
+        (lambda t: t.parallel_api([{"index": 1}]), r"data\[0\]: must be a Prompt .*, not dict"),
+        (lambda _: UNTYPED(openai_model="gpt-4.1"), "must be an OpenAIModel, .*, not str;"),
+        (lambda _: UNTYPED(openai_model=OpenAIModel), "must be an OpenAIModel, .*, not ty"),
+        (lambda _: UNTYPED(call="upper"), "call must be a function, not str"),
+        (lambda _: UNTYPED(input_path=[{"index": 1}]), "rows that are in memory are for"),
+        (lambda _: UNTYPED(input_path=3), "files are given by their paths"),
+    ],
+)
+def test_things_of_the_wrong_kind(stage: Stage, misuse: Callable[[Any], object], says: str) -> None:
+    """What is wrong is said at once, before any call, not by an attribute that is not there."""
+    with pytest.raises(JsonlRunnerError, match=says):
+        misuse(tool(stage))
+    assert stage.simulator.journal.calls == []
 
 
 def test_indices_that_read_alike(stage: Stage) -> None:

@@ -52,9 +52,17 @@ if TYPE_CHECKING:
 )
 @budget_options
 @engine_options
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Do the first N rows only.")
 @click.option(
-    "--sample", type=click.IntRange(min=1), metavar="N", help="Do N rows only, taken at random."
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Do N rows only: the first that have no output.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Do N rows only, taken at random of those without an output.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of that chance: the same rows again."
