@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from . import images
+from . import images, jsontext
+from .encodings import looks_like, not_utf8
 from .schemas import check_of_format
 
 #: Characters of a row that are shown in a message.
@@ -22,6 +23,8 @@ MAX_DEPTH = 200  #: levels of lists and objects; orjson writes 254, and nobody m
 #: What a line begins with that stands for a row that could not be made; the reason follows.
 _REASON = b"\0no row: "
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
+#: What Python and JavaScript write for a float that is no number, as a value.
+_NO_NUMBER = re.compile(rb"[:,\[]\s*-?(NaN|Infinity)\s*[,\]}]")
 
 #: The fields with a meaning of ours; all others are kept for merge.
 FIELDS = ("index", "instruction", "input", "messages", "params", *images.FIELDS)
@@ -47,17 +50,41 @@ def load_object(line: bytes) -> dict[str, Any]:
     """
     try:
         # orjson would make a float of a whole number above 64 bits, and change it.
-        row = json.loads(line) if _LONG_NUMBER.search(line) else orjson.loads(line)
-    except ValueError as error:
+        row = _exact(line) if _LONG_NUMBER.search(line) else jsontext.load(line)
+    except (ValueError, RecursionError) as error:
         if line.startswith(_REASON):
             raise ValueError(line[len(_REASON) :].decode("utf-8", "replace")) from None
         shown = line[:_SHOWN].decode("utf-8", "replace")
-        raise ValueError(f"not JSON ({error}): {shown}") from None
+        raise ValueError(f"{_why_not(line, error)}: {shown}") from None
     if not isinstance(row, dict):
         raise ValueError(f"not a JSON object but {kind_of(row)}")
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
         check_depth(row)
     return row
+
+
+def _exact(line: bytes) -> Any:
+    row = json.loads(line, parse_constant=_refuse)
+    return jsontext.mended(row) if b"\\ud" in line.lower() else row
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"unexpected {constant}")
+
+
+def _why_not(line: bytes, error: Exception) -> str:
+    """Return why a line is no JSON, with what to do where many files have the same slip."""
+    encoding = looks_like(line)
+    if encoding is not None:
+        return not_utf8(encoding)
+    bare = line.strip()
+    if bare in (b"{", b"["):
+        return "an object over several lines, where JSONL has one a line (jq -c . FILE > NEW)"
+    if bare.endswith(b"},"):
+        return "a comma behind the object, where JSONL has none (sed 's/,$//' FILE > NEW)"
+    if _NO_NUMBER.search(bare):
+        return "not JSON (NaN and Infinity are none; write null)"
+    return f"not JSON ({error or 'nested too deep'})"
 
 
 def check_depth(row: dict[str, Any]) -> None:

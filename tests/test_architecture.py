@@ -52,6 +52,7 @@ FLOORS = [
         "statefile",
         "templates",
         "offsets",
+        "encodings",
         "remote",
     },
     {"pricefile", "records", "rows", "answerformat", "quality", "shaping", "indexfile"},

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import datetime as dt
 import decimal
 import gzip
 import io
 import json
+import lzma
 import sys
+import tarfile
+import zipfile
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -17,6 +21,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from pyarrow.feather import write_feather
 
 from jsonl_runner import ConfigError, Dataset, InputError
 from jsonl_runner.cli import inputs
@@ -95,6 +100,24 @@ def some(count: int, first: int = 1) -> Rows:
     return [{"index": str(k), "instruction": f"Do {k}"} for k in range(first, first + count)]
 
 
+def zipped(name: str) -> bytes:
+    """Return an archive with a file of that name."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr(name, b"")
+    return whole.getvalue()
+
+
+def tarred(name: str) -> bytes:
+    """Return an archive with a file of that name."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    return whole.getvalue()
+
+
+#: What stands in place of a file that Git LFS has not fetched.
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n"
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 TABLES_OF_TEXTS = st.lists(
     st.fixed_dictionaries({"instruction": TEXTS.filter(str.strip), "a b": TEXTS, "ü,": TEXTS}),
@@ -246,6 +269,18 @@ ARRAY = b'[\n{"index": 1, "instruction": "x"},\n'
         ("d.jsonl.zst", zstandard.compress(GOOD) + b"r", "d.jsonl.zst: the zstd data is damaged ("),
         ("d.parquet", b"PAR1 and more", "d.parquet: cannot be read as Parquet behind row 0 ("),
         ("d.arrow", b"nothing of the kind", "d.arrow: cannot be read as Arrow behind row 0 ("),
+        ("d.jsonl", zipped("d.jsonl"), "d.jsonl: this is a ZIP archive: unpack it (unzip d."),
+        ("d.csv", zipped("d.csv"), "d.csv: this is a ZIP archive: "),
+        ("d.csv", zipped("xl/workbook.xml"), "d.csv: this is an Excel workbook: save the sheet"),
+        ("d.tar", tarred("d.jsonl"), "d.tar: this is a tar archive: unpack it (tar -xf d.tar)"),
+        ("d.tgz", gzip.compress(tarred("d.jsonl")), "d.tgz: this is a tar archive: "),
+        ("d.json", bz2.compress(GOOD), "d.json: this is packed with bzip2: unpack it first ("),
+        ("d.xz", lzma.compress(GOOD), "d.xz: this is packed with xz: unpack it first (unxz d.xz)"),
+        ("d.parquet", POINTER, "d.parquet: this is a pointer of Git LFS, and not the file: get"),
+        ("d.jsonl", POINTER, "d.jsonl: this is a pointer of Git LFS, and not the file: get it ("),
+        ("d.calls.jsonl", b'{"run":{"size":1}}\n', "d.calls.jsonl: this is the call log of a run"),
+        ("d.jsonl", GOOD.decode().encode("utf-16"), "d.jsonl: not UTF-8; it looks like UTF-16: "),
+        ("d.jsonl", GOOD.decode().encode("utf-16-le"), "d.jsonl: not UTF-8; it looks like UTF-16L"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_named(
@@ -257,6 +292,47 @@ def test_a_file_that_cannot_be_read_is_named(
     with pytest.raises(InputError) as caught:
         read(name)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"index;instruction\n1;a, b\n",
+        b"index\tinstruction\n1\ta, b\n",
+        b"index|instruction\n1|a, b\n",
+        b'index;"instruction"\n1;"a, b"\n',
+        b'index,"instruction"\n1,"a, b"\n',
+        b"sep=;\r\nindex;instruction\r\n1;a, b\r\n",
+        b'\xef\xbb\xbfsep=,\nindex,instruction\n1,"a, b"\n',
+        b'index , instruction\n1,"a, b"\n',
+    ],
+)
+def test_whatever_parts_the_cells(tmp_path: Path, content: bytes) -> None:
+    """It is seen in the header, or said by the line that Excel takes; names have no blanks."""
+    path = tmp_path / "d.csv"
+    path.write_bytes(content)
+    assert rows_of(path) == [{"index": "1", "instruction": "a, b"}]
+    quoted = tmp_path / "e.csv"
+    quoted.write_bytes(b'index;"a, b";instruction\n1;x;y\n')
+    assert rows_of(quoted) == [{"index": "1", "a, b": "x", "instruction": "y"}]
+
+
+@pytest.mark.parametrize("name", ["d.feather", "d.arrow", "d.data", "d.jsonl"])
+def test_an_arrow_file_by_any_name(tmp_path: Path, name: str) -> None:
+    """Feather is Arrow; and a file that begins as one is one, whatever it is called."""
+    write_feather(pa.Table.from_pylist(some(3)), str(tmp_path / name))
+    assert rows_of(tmp_path / name) == some(3)
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json", "d.jsonl.gz"])
+def test_half_an_emoji_in_an_input(tmp_path: Path, name: str) -> None:
+    """It becomes U+FFFD, as in an answer, and the row around it can be used."""
+    line = b'{"index": 12345678901234567890, "instruction": "a\\ud83d b", "n": "\\ud83d\\ude00"}'
+    content = {"d.json": b"[" + line + b"]", "d.jsonl.gz": gzip.compress(line)}.get(name, line)
+    (tmp_path / name).write_bytes(content)
+    rows, bad = read(tmp_path / name)
+    assert not bad
+    assert [(row["instruction"], row["n"]) for row in rows] == [("a\ufffd b", "\U0001f600")]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +355,7 @@ def test_a_file_that_cannot_be_read_is_named(
             b'[{"index": 1, "instruction": "x"}, 7, {"index": 3, "a": NaN}, {"index": 4}]',
             [
                 "d.json: item 2: not a JSON object but the number 7",
-                "d.json: item 3: NaN and Infinity are no JSON",
+                "d.json: item 3: NaN and Infinity are no JSON; write null",
                 "d.json: item 4: it has no \"instruction\"",
             ],
         ),

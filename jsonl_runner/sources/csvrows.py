@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
+from ..encodings import looks_like, wrong_encoding
 from ..errors import InputError
 from ..rows import MAX_ROW_BYTES
-from .encodings import looks_like, wrong_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 _MARK = "\ufeff"
 #: Bytes at the beginning by which another encoding is known at once.
 _HEAD = 4096
+
+
+#: What may part cells, the first that a header has.
+_SEPARATORS = (",", ";", "\t", "|")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_SAID = re.compile(r"sep=(.)\s*")
 
 
 class _TooLongError(Exception):
@@ -85,7 +92,8 @@ class _Lines:
 def csv_rows(chunks: Iterator[bytes], name: str, *, is_tsv: bool) -> Iterator[tuple[int, Row]]:
     """Yield the number of the line where each row begins, and the row.
 
-    A comma parts the cells of a CSV file; where its header has none, a semicolon or a tab.
+    A comma parts the cells of a CSV file; where its header has none, a semicolon, a tab or a bar.
+    A line `sep=;` ahead of the header, as Excel takes it, says so itself.
 
     Args:
         chunks: the data.
@@ -137,32 +145,38 @@ def _reason(error: csv.Error) -> str:
 
 
 def _begun(texts: Iterator[str], name: str, *, is_tsv: bool) -> tuple[Any, list[str], int]:
-    """Return what reads the rows behind the header, the header, and the blank lines before it."""
+    """Return what reads the rows behind the header, the header, and the lines before it."""
     number = 0
-    first = ""
+    first = said = ""
     try:
         for first in texts:
-            if first.strip():
+            if not said and (found := _SAID.fullmatch(first)):
+                said = found[1]
+            elif first.strip():
                 break
             number += 1
         else:
             raise InputError(f"{name}: the file is empty; it needs a header and a row a line")
-        separator = "\t" if is_tsv or ("\t" in first and not {",", ";"} & {*first}) else ","
-        if separator == "," and "," not in first and ";" in first:
-            separator = ";"
+        separator = "\t" if is_tsv else said or _separator(first)
 
         def all_lines() -> Iterator[str]:
             yield first
             yield from texts
 
         reader = csv.reader(all_lines(), delimiter=separator, strict=True)
-        header = next(reader)
+        header = [title.strip() for title in next(reader)]
     except csv.Error as error:
         raise InputError(f"{name}:{number + 1}: the header: {_reason(error)}") from None
     except _TooLongError:
         raise InputError(f"{name}:{number + 1}: the header: {_OPEN}") from None
     _check(header, f"{name}:{number + 1}")
     return reader, header, number
+
+
+def _separator(header: str) -> str:
+    """Return what parts the names in a header; within quotes, it parts nothing."""
+    bare = _QUOTED.sub("", header)
+    return next((letter for letter in _SEPARATORS if letter in bare), _SEPARATORS[0])
 
 
 def _check(header: list[str], where: str) -> None:

@@ -19,6 +19,7 @@ KINDS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".feather": "arrow",
 }
 _DIGITS = re.compile(r"(\d+)")
 

@@ -6,9 +6,9 @@ import codecs
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..encodings import looks_like, wrong_encoding
 from ..errors import InputError
 from ..rows import FIELDS, MAX_ROW_BYTES, check_depth, kind_of
-from .encodings import looks_like, wrong_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,7 @@ class _Document:
         before = self._at
         value = self._value()
         if self._has_constant:
-            return "NaN and Infinity are no JSON"
+            return "NaN and Infinity are no JSON; write null"
         if not isinstance(value, dict):
             return f"not a JSON object but {kind_of(value)}"
         if self._at - before > 400:  # shorter text cannot be nested deep enough

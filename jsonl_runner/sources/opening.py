@@ -10,7 +10,8 @@ from ..remote import shown, url_of
 from .chunks import PACKED, packing_of
 from .finding import is_pattern, kind_by_name, paths_of
 from .folders import files_in, saved_files
-from .tables import PARQUET, TABLES, TablePart
+from .foreign import HEAD, check_head
+from .tables import MAGIC, TABLES, TablePart
 from .textfile import TextPart, is_json_lines, opened
 
 if TYPE_CHECKING:
@@ -72,9 +73,16 @@ def _part(path: Path, kind: str | None) -> Part:
     found = kind or kind_by_name(path) or "jsonl"
     if not is_pipe(path):  # what is read of a pipe is gone
         with opened(path, name) as stream:
-            if kind is None and stream.peek(4)[:4] == PARQUET:
-                found = "parquet"  # as in a cache, where names say nothing
+            head = stream.peek(HEAD)[:HEAD]
+            check_head(head, name)
+            if kind is None:  # as in a cache, where names say nothing
+                found = _table_of(head) or found
     return TablePart([path], found, name) if found in TABLES else TextPart(path, found, name)
+
+
+def _table_of(head: bytes) -> str | None:
+    """Return which kind of table begins so; None: it is none."""
+    return next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), None)
 
 
 def has_file_names(given: Sequence[str]) -> bool:
@@ -120,10 +128,15 @@ def plain_file(path: Path) -> IO[bytes] | None:
     if not stream.seekable() and url_of(path) is not None:
         stream.close()
         return None  # opened anew where a pipe would be at its end
-    beginning = stream.peek(64)
-    if packing_of(beginning[:4]) or beginning[:4] == PARQUET:
+    beginning = stream.peek(HEAD)[:HEAD]
+    if packing_of(beginning[:4]) or _table_of(beginning):
         stream.close()
         return None
+    try:
+        check_head(beginning, shown(path))
+    except InputError:
+        stream.close()
+        raise
     if beginning[:1] == b"[" and beginning[1:].lstrip()[:1] in (b"{", b""):
         stream.close()
         raise InputError(

@@ -26,10 +26,8 @@ _BATCH, _BATCH_BYTES = 1024, 16 * 1024 * 1024
 _BUFFER = 1024 * 1024
 #: The kinds of files that are tables.
 TABLES = ("parquet", "arrow")
-#: What a Parquet file begins with.
-PARQUET = b"PAR1"
-#: What an Arrow file begins with that has a table of contents; others are streams.
-_ARROW_FILE = b"ARROW1"
+#: What they begin with; Arrow streams, which have no table of contents, with something else.
+MAGIC = {"parquet": b"PAR1", "arrow": b"ARROW1"}
 
 
 class TablePart:
@@ -92,7 +90,7 @@ def _arrow(path: Path) -> Generator[Any]:
             source = pa.PythonFile(stack.enter_context(opened(path, shown(path))), "r")
         else:
             source = stack.enter_context(pa.OSFile(str(path), "rb"))
-        is_file = source.read(len(_ARROW_FILE)) == _ARROW_FILE
+        is_file = source.read(len(MAGIC["arrow"])) == MAGIC["arrow"]
         source.seek(0)
         if is_file:
             reader = stack.enter_context(pa.ipc.open_file(source))

@@ -10,8 +10,9 @@ from typing import IO, TYPE_CHECKING
 from ..errors import InputError
 from ..remote import opened as opened_url
 from ..remote import url_of
-from .chunks import PACKED, chunks_of, packing_of, unpacked
+from .chunks import PACKED, chunks_of, packing_of, unpacked, with_head
 from .csvrows import csv_rows
+from .foreign import HEAD, check_head
 from .jsondocument import holds_lines, items
 from .jsonl import lines_as_they_are, rows_of_lines
 
@@ -40,6 +41,8 @@ class TextPart:
         self.name = name
         self.file = source.name if isinstance(source, Path) else name
         self.unit = ""
+        #: Whether a row must not wait for the next one.
+        self._is_live = not isinstance(source, Path)
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the number of each row, and the row."""
@@ -70,11 +73,18 @@ class TextPart:
         """Yield the unpacked data."""
         source = self._source
         if not isinstance(source, Path):
-            yield unpacked(chunks_of(source), self.name)
+            yield self._checked(unpacked(chunks_of(source), self.name))
             return
         with opened(source, self.name) as stream:
             said = source.suffix.lower()
-            yield unpacked(chunks_of(stream), self.name, said=said if said in PACKED else "")
+            said = said if said in PACKED else ""
+            yield self._checked(unpacked(chunks_of(stream), self.name, said=said))
+
+    def _checked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the data, if it is no other kind of file."""
+        head, chunks = with_head(chunks, 1 if self._is_live else HEAD)
+        check_head(head[:HEAD], self.name)
+        yield from chunks
 
 
 def opened(path: Path, name: str) -> io.BufferedReader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from ..errors import InputError
+from .errors import InputError
 
 #: Bytes that are looked at.
 _SAMPLE = 64 * 1024
@@ -52,9 +52,13 @@ def wrong_encoding(name: str, data: bytes, line: int | None = None) -> InputErro
         data: the text, or the line that is not.
         line: its number.
     """
-    encoding = looks_like(data) or "Windows-1252"
     where = name if line is None else f"{name}:{line}"
-    return InputError(
-        f"{where}: not UTF-8; it looks like {encoding}: convert the file first "
+    return InputError(f"{where}: {not_utf8(looks_like(data) or 'Windows-1252')}")
+
+
+def not_utf8(encoding: str) -> str:
+    """Return what is to be said of text in another encoding."""
+    return (
+        f"not UTF-8; it looks like {encoding}: convert the file first "
         f"(iconv -f {encoding} -t UTF-8 FILE > NEW)"
     )
