@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +22,9 @@ FsyncPolicy = Literal["always", "group", "off"]
 #: Seconds between two syncs under `group`: keeps up with 90,000 rows a second where a sync a row
 #: keeps up with 900 (docs/performance.md), and a power cut costs a tenth of a second of answers.
 SYNC_EVERY_S = 0.1
+
+#: How systems say that there is none. Windows knows no quotas.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class AppendFile:
@@ -44,7 +48,8 @@ class AppendFile:
             if self._created and fsync != "off":  # else a power cut may take the name with it
                 self._sync_name()
         except OSError as error:
-            raise LedgerError(f"{path}: cannot be written ({error.strerror})") from None
+            hint = "see to its permissions, or name another output"
+            raise LedgerError(f"{path}: cannot be written ({error.strerror}); {hint}") from None
         self._end = os.lseek(self._file, 0, os.SEEK_END)
         self._failure: OSError | None = None
         self._dirty = threading.Event()
@@ -168,7 +173,8 @@ class AppendFile:
             self.path.unlink(missing_ok=True)
 
     def _error(self, error: OSError) -> LedgerError:
+        hint = "make room" if error.errno in _NO_ROOM else "see to the disk"
         return LedgerError(
-            f"{self.path}: cannot be written ({error.strerror}); make room and run the same "
-            "command again, it goes on where it stopped"
+            f"{self.path}: cannot be written ({error.strerror}); {hint} and run the same command "
+            "again, it goes on where it stopped"
         )

@@ -212,16 +212,16 @@ def save(ledger: Path, descriptor: int, kept: Kept) -> int:
     mark = mark_of(descriptor)
     if mark is None or mark.size != kept.segments.size or len(kept.damage) > _MAX_DAMAGE:
         return 0
-    head = {
-        "order": sys.byteorder,
-        "ledger": list(mark),
-        "end": kept.segments.size,
-        "lines": kept.lines,
-        "digests": kept.segments.digests().hex(),
-        "damage": kept.damage,
-        "input": None if kept.input is None else _head_of(kept.input, kept.segments.size),
-    }
     try:
+        head = {
+            "order": sys.byteorder,
+            "ledger": list(mark),
+            "end": kept.segments.size,
+            "lines": kept.lines,
+            "digests": kept.segments.digests().hex(),
+            "damage": kept.damage,
+            "input": None if kept.input is None else _head_of(kept.input, kept.segments.size),
+        }
         with replacing(path_for(ledger)) as stream:
             digest = hashlib.sha256()
 

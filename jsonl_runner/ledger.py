@@ -26,11 +26,11 @@ from .strangers import may_be_damaged, may_be_ledger
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from typing import Self
 
     from .indexes import Place
     from .indexfile import KeptInput
     from .records import Outcome
-
 
 #: Bytes of the ledger, or of its input, from which on an index file is written: a scan of so much
 #: takes a fifth of a second, or two where lines are very short.
@@ -130,8 +130,7 @@ class Entries:
     @property
     def places(self) -> Sequence[Place]:
         """Where the indices lie."""
-        if self._places is None:
-            self._places = places_of(self.indices)
+        self._places = places_of(self.indices) if self._places is None else self._places
         return self._places
 
     def offsets(self) -> list[int]:
@@ -160,8 +159,7 @@ def entries_of(
         lines_before: lines ahead of it.
 
     Raises:
-        LedgerError: the file is no ledger at all: it has lines, and none of them can ever have
-            been one.
+        LedgerError: the file has lines, and none of them can ever have been a ledger's.
     """
     if not may_be_ledger(path):
         raise _no_ledger(path)
@@ -338,8 +336,7 @@ class Ledger:
     def know_input(self, known: KeptInput) -> None:
         """Tell what is known of the input whose rows are to come."""
         before = self.found.input
-        is_same = before is not None and known.offsets is before.offsets
-        if before is None or not is_same or known.mark != before.mark:
+        if before is None or known.offsets is not before.offsets or known.mark != before.mark:
             self.found.is_kept = False
         self.found.input = known
         self.keep()
@@ -374,6 +371,14 @@ class Ledger:
 
     def _plan_keeping(self, size: int) -> None:
         self._keep_at = self.found.segments.size + max(_KEEP_EVERY, _KEEP_TIMES * size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Close it; an error that is under way goes before one of closing."""
+        with contextlib.suppress(*([LedgerError] if error else [])):
+            self.close()
 
     def close(self) -> None:
         """Force it onto the disk, and let others write it. A ledger nothing came into is removed.

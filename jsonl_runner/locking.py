@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: How a file system says that it has no locks: NFS whose lock service is not there, some of FUSE's.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
+_OTHERWISE = "see to the folder, or name another output"
+
 
 def lock_path(path: Path) -> Path:
     """Return the lock file of a ledger; a link and the file it leads to have one lock."""
@@ -59,7 +61,7 @@ def lock(path: Path, lock_file: Path | None = None) -> filelock.BaseFileLock:
         held.acquire()
     except filelock.Timeout:
         if not lock_file.exists():  # a folder that takes no files looks like contention to filelock
-            raise LedgerError(f"{lock_file}: cannot be made; name another output") from None
+            raise LedgerError(f"{lock_file}: cannot be made; {_OTHERWISE}") from None
         raise LedgerLockedError(
             f"{path}: another run is writing it ({_holder(lock_file)}); wait for it or stop it"
         ) from None
@@ -67,7 +69,7 @@ def lock(path: Path, lock_file: Path | None = None) -> filelock.BaseFileLock:
         if error.errno in _NO_LOCKS:
             lock_file.unlink(missing_ok=True)
             raise _no_locks(lock_file, error) from None
-        raise LedgerError(f"{lock_file}: cannot be made ({error.strerror})") from None
+        raise LedgerError(f"{lock_file}: cannot be made ({error.strerror}); {_OTHERWISE}") from None
     return held
 
 

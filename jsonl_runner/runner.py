@@ -88,8 +88,7 @@ def run(
         stream = dataset.open(stdin)
         if not dataset.is_stdin:
             stack.enter_context(stream)
-        ledger = Ledger(job.output, job.fsync)
-        stack.callback(ledger.close)
+        ledger = stack.enter_context(Ledger(job.output, job.fsync))
         shown = stack.enter_context(
             Watch(
                 job.views,

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import refusing
 from support import expected, read_ledger, row, write_rows
 
 if TYPE_CHECKING:
@@ -190,6 +191,61 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_anything_is_paid
     assert_one_error(result, 4, str(output), "cannot be made")
     assert result.stderr.count("\n") == 1
     assert stage.simulator.journal.calls == []
+
+
+@pytest.mark.parametrize("name", ["output.jsonl.lock", "output.calls.jsonl"])
+def test_what_a_run_cannot_do_without_is_told_before_anything_is_paid(
+    stage: Stage, name: str
+) -> None:
+    """A file that cannot be written: exit 4, one line with its path, no call, nothing half-made."""
+    write_rows(stage.data, rows_of(3))
+    (stage.folder / name).mkdir()
+    result = stage.run_cli()
+    assert_one_error(result, 4, str(stage.folder / name))
+    assert stage.simulator.journal.calls == []
+    assert not stage.output.exists()
+
+
+@pytest.mark.parametrize("name", ["output.jsonl.index", "output.state.json"])
+def test_a_run_does_without_what_it_only_looks_up(stage: Stage, name: str) -> None:
+    """The index file and the state file are derived: where they cannot be written, all is done."""
+    rows = rows_of(3)
+    write_rows(stage.data, rows)
+    (stage.folder / name).mkdir()
+    large = {"x" * (16 * 1024 * 1024): "from here on there is an index file"}
+    stage.output.write_text(json.dumps(large) + "\n", encoding="utf-8")
+    result = stage.run_cli()
+    assert (result.returncode, "error: " in result.stderr) == (0, False)
+    assert read_ledger(stage.output) == want(rows) | large
+
+
+@pytest.mark.skipif(not refusing.IS_ABLE, reason="only Linux refuses on demand")
+def test_a_disk_that_fails_ends_the_run_with_its_summary(stage: Stage) -> None:
+    """What could be written stays; the error is said once; the rerun does the rest."""
+    rows = rows_of(40)
+    write_rows(stage.data, rows)
+    words = (stage.data, stage.output, "--config", stage.config_file(), "--fsync", "always")
+    limited = [sys.executable, refusing.__file__, "fdatasync=EIO", *stage.command("run", *words)]
+    result = finish(limited, stage.folder)
+    assert_one_error(result, 4, "Input/output error", "see to the disk and run the same command")
+    assert "left 40" in result.stderr
+    paid = len(read_ledger(stage.output))
+    assert 0 < paid < 40
+    stage.simulator.journal.clear()
+    assert stage.run().exit_code == 0
+    assert len(stage.simulator.journal.calls) == 40 - paid
+    assert read_ledger(stage.output) == want(rows)
+
+
+def test_an_input_folder_that_cannot_be_written_is_no_hindrance(stage: Stage) -> None:
+    """Where its rows stand is kept beside the output; beside the input nothing is ever made."""
+    with small_disk(stage.folder / "data", "24m") as folder:
+        rows = [row(number, "x" * 2_000_000) for number in range(9)]
+        data = write_rows(folder / "data.jsonl", rows)
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        done = stage.cli("run", data, stage.output, "--config", stage.config_file(), "-q")
+        assert done.returncode == 0, done.stderr
+    assert stage.output.with_name("output.jsonl.index").exists()
 
 
 @pytest.mark.parametrize(

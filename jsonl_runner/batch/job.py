@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from ..calllog import CallLog
-from ..errors import RunStoppedError
+from ..errors import LedgerError, RunStoppedError
 from ..ledger import Ledger
 from ..prompts import Composer
 from ..recipes import asked_of, unseen
@@ -97,8 +97,7 @@ class Batches:
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             # A row that the manifest calls done is in the ledger, whatever happens to the machine.
-            self._ledger = Ledger(output, "always")
-            stack.callback(self._ledger.close)
+            self._ledger = stack.enter_context(Ledger(output, "always"))
             self.manifest = Manifest(output)
             stack.callback(self._close_manifest)
             self._stack = stack.pop_all()
@@ -120,8 +119,9 @@ class Batches:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(*([LedgerError] if error[1] else [])):  # the first one is told
+            self.close()
 
     def close(self) -> None:
         """Let go of the ledger."""
