@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import KEYS, FakeClock, row, write_rows
 
-from jsonl_runner import ParallelToolkit
+from jsonl_runner import ParallelToolkit, __version__
 from jsonl_runner.clock import Stop
 from jsonl_runner.config import load
+from jsonl_runner.engines.station import Station
 from jsonl_runner.errors import ConfigError, NoUsableKeyError, WrongEndpointError
 from jsonl_runner.fleet.duty import Brief, CrewDuty, Told, Word, digest_of
 from jsonl_runner.fleet.lead import RunLead
@@ -221,30 +223,32 @@ def test_a_brief_holds_no_key_and_its_worker_finds_them(stage: Stage) -> None:
     duty.close()
 
 
+def test_a_node_that_lacks_a_key_says_so(stage: Stage) -> None:
+    """It is named by its position."""
+    config = load(stage.config_file(), None, {})
+    keys = {digest_of("sk-test-other", b"salt"): 3}
+    brief = Brief(config, config.file, keys, b"salt", Word(1, 0, {}, {}), None, is_priced=False)
+    with pytest.raises(ConfigError, match="has no key #3: put the keys into"):
+        CrewDuty(brief)
+
+
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("version", "make", "words"),
     [
-        ({"keys": {digest_of("sk-test-other", b"salt"): 3}}, "has no key #3: put the keys into"),
-        ({"version": "0.0"}, "and the run is led by 0.0: install the same on every node"),
+        ("0.0", b"unread", "and the run is led by 0.0: install the same on every node"),
+        (
+            __version__,
+            b"cnowhere\nthing\n.",
+            "No module named 'nowhere'.: install the same",
+        ),
     ],
 )
-def test_a_node_that_lacks_something_says_so(
-    stage: Stage, change: dict[str, Any], words: str
-) -> None:
-    """A missing key is named by its position, another version by its number."""
-    config = load(stage.config_file(), None, {})
-    given_: dict[str, Any] = {
-        "config": config,
-        "file": config.file,
-        "keys": {},
-        "salt": b"salt",
-        "word": Word(1, 0, {}, {}),
-        "function": None,
-        "is_priced": False,
-        **change,
-    }
-    with pytest.raises(ConfigError, match=words):
-        CrewDuty(Brief(**given_))
+def test_a_node_with_other_packages_says_so(version: str, make: bytes, words: str) -> None:
+    """Another version by its number, before anything of it is read; a package by its name."""
+    report = Station().open(version, make)
+    assert report.is_over
+    assert isinstance(report.ended, ConfigError)
+    assert re.search(words, str(report.ended))
 
 
 @pytest.mark.parametrize(

@@ -179,8 +179,12 @@ def test_led_from_outside_then_from_a_node_whose_head_is_lost(
     write_rows(stage.data, rows)
     stage.config_file()
     with nodes_of_a_cluster(1) as nodes:
-        with running(stage, "--ray-address", nodes.outside, "--workers", "2") as process:
-            assert process.wait(90) == 0, told(stage)
+        for _ in range(3):
+            with running(stage, "--ray-address", nodes.outside, "--workers", "2") as process:
+                code = process.wait(120)
+            if "Initialization failure from server" not in told(stage):
+                break  # else Ray's own half a minute was too short for this machine today
+        assert code == 0, told(stage)
         assert_whole(stage, rows)
         # Of these seconds, a half are waited for a silent head.
         monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "24")
@@ -318,6 +322,31 @@ def test_a_key_that_may_do_nothing_holds_nobody_up(stage: Stage) -> None:
     summary = run_here(stage, rows, workers=2, threads=8)
     assert (summary.done, summary.failed) == (150, 0)
     assert_whole(stage, rows)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_slow_group_of_keys_keeps_its_limit_and_holds_no_other_up(stage: Stage) -> None:
+    """Two groups, each on two workers; one may do a request a second, the other forty."""
+    rates = {KEYS[0]: 40.0, KEYS[1]: 1.0}
+    stage.simulator.settings = replace(
+        stage.simulator.settings,
+        latency_s=0.02,
+        requests_per_second=40.0,
+        key_shares={KEYS[1]: 1 / 40},
+    )
+    rows = [row(number) for number in range(240)]
+    summary = run_here(stage, rows, workers=4, threads=32)
+    assert (summary.done, summary.failed) == (240, 0)
+    assert_whole(stage, rows)
+    journal = stage.simulator.journal
+    for key, rate in rates.items():
+        allowed = rate * (1 + summary.elapsed_s)  # a second's worth is there at the beginning
+        assert journal.count(key=key) <= 1.25 * allowed + 4, "its refusals are a few"
+    fast, slow = ([call for call in journal.calls if call.key == key] for key in KEYS)
+    assert len(fast) > len(slow) > 0
+    # The slow one has some 24 rows when the input ends; nobody waits for it to do them.
+    last = max(call.started_s for call in fast)
+    assert sum(call.started_s > last for call in slow) <= 8
 
 
 @pytest.mark.usefixtures("cluster")

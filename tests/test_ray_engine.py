@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from collections import Counter
@@ -85,3 +86,18 @@ def test_workers_that_cannot_begin_end_the_run_with_their_reason(
     assert sorted(number for number, _, _ in lead.ends) == [0, 1]
     assert [is_last for _, _, is_last in lead.ends] == [False, True]
     until(lambda: not begun(tmp_path))
+
+
+def test_a_node_without_our_package_is_named_by_what_it_lacks(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot even be made there ends that worker with one line, as a lack of keys does."""
+    import ray  # noqa: PLC0415
+
+    (tmp_path / "lacking.py").write_text("class Thing:\n    pass\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    thing = ray.remote(importlib.import_module("lacking").Thing).remote()
+    report = cluster.report_of(thing.__ray_ready__.remote().future())
+    assert report.is_over
+    assert isinstance(report.ended, ConfigError)
+    assert "has no Python module lacking: install the same packages" in str(report.ended)

@@ -294,6 +294,23 @@ def test_request_bucket() -> None:
         assert [c.retry_after_s for c in sim.journal.calls][:3] == [None, None, 1.25]
 
 
+def test_a_key_may_have_a_share_of_the_limits() -> None:
+    """Its bucket is smaller and fills more slowly; others have the whole."""
+    clock = Clock()
+    settings = SimulatorSettings(
+        requests_per_second=4, requests_burst=8, key_shares={"sk-slow": 0.25}
+    )
+    with Simulator(settings, now=clock) as sim:
+        seen = [ask(sim, "a", key=key).headers for key in ("sk-slow", "sk-two")]
+        assert [headers["x-ratelimit-limit-requests"] for headers in seen] == ["2", "8"]
+        assert ask(sim, "b", key="sk-slow").status == 200
+        assert ask(sim, "c", key="sk-slow").headers["retry-after-ms"] == "1000"
+        sim.settings = replace(settings, key_shares={})
+        assert ask(sim, "c", key="sk-slow").status == 200
+    with pytest.raises(ValueError, match="a key's share must be above 0"):
+        SimulatorSettings(requests_per_second=4, key_shares={"sk-slow": 0.0})
+
+
 def test_token_bucket() -> None:
     """Tokens are counted per key; a request above the burst passes a full bucket and is owed."""
     clock = Clock()

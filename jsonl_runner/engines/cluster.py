@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from jsonl_runner import __version__
+
 from ..clock import SystemClock
 from ..errors import ConfigError, RunStoppedError
 from .head import HeadWatch, answers
-from .station import Station
+from .station import Report, Station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
     from ..clock import Stop
-    from .station import Duty, Order, Report
+    from .station import Duty, Order
 
 #: An own cluster: one that lives and dies with this process.
 LOCAL = "local"
@@ -47,6 +50,10 @@ _SURROUNDINGS = {
 #: Ray takes the token that lies on this machine for a cluster that it finds by itself alone.
 _AUTH_MODE = "RAY_AUTH_MODE"
 _HINT = f"; where a cluster asks for a token, set {_AUTH_MODE}=token"
+_LOCAL_HINT = "; it keeps its files in RAY_TMPDIR: a folder with room, and a short name"
+#: Where it says of which node it speaks, and what that lacks; and what colours its words.
+_NODE, _LACKING = re.compile(r"\bip=([\w.:]+)"), re.compile(r"No module named '([\w.]+)'")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _MISSING = (
     "--engine ray needs Ray: pip install 'jsonl-runner[ray]' (there is none for Macs with an Intel "
     "processor)"
@@ -92,7 +99,8 @@ class Cluster:
 
     def _connect(self, address: str, environ: Mapping[str, str]) -> None:
         own: dict[str, Any] = {}
-        hint = "" if self.is_local or _AUTH_MODE in os.environ else _HINT
+        hint = "" if _AUTH_MODE in os.environ else _HINT
+        hint = _LOCAL_HINT if self.is_local else hint
         if ":" in address and not answers(address.removeprefix(_CLIENT)):  # Ray takes a minute
             raise ConfigError(f"--ray-address {address}: nobody takes connections there")
         if self.is_local:
@@ -159,7 +167,10 @@ class Cluster:
 
     def open(self, worker: Any, make: Callable[[], Duty]) -> Future[Report]:
         """Have a worker begin."""
-        future: Future[Report] = worker.open.remote(make).future()
+        from ray import cloudpickle  # noqa: PLC0415
+
+        packed = cloudpickle.dumps(make)
+        future: Future[Report] = worker.open.remote(__version__, packed).future()
         return future
 
     def step(self, worker: Any, order: Order) -> Future[Report]:
@@ -192,6 +203,8 @@ class Cluster:
         except exceptions.RayTaskError as error:
             raise RuntimeError(f"a worker failed: {error.cause!r}") from None
         except exceptions.RayError as error:
+            if lacking := _LACKING.search(str(error)):
+                return Report(is_over=True, ended=ConfigError(_lack(lacking[1], str(error))))
             raise WorkerLostError(_first_line(error)) from None
         except ConnectionError as error:  # Ray's client says so
             raise RunStoppedError(
@@ -208,8 +221,19 @@ class Cluster:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = _COLOUR.sub("", str(error)).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+
+
+def _lack(module: str, said: str) -> str:
+    """Return that a node cannot even begin, by what Ray says of it."""
+    node = _NODE.search(said)
+    return (
+        f"a node of the cluster{f' ({node[1]})' if node else ''} has no Python module {module}: "
+        "install the same packages on every node"
+    )
 
 
 @contextlib.contextmanager

@@ -40,6 +40,9 @@ _LINGER_S, _PATIENCE_S, _HUNGRY_S = 0.1, 0.5, 0.05
 #: A report is due when one of so many of a worker's threads has answered; and for so many threads
 #: it has one row in store, to go on with meanwhile.
 _ENOUGH, _STORED = 4, 2
+#: At the end of the input, a worker that does rows at less than this share of the pace of one with
+#: nothing to do begins no more: its key's limit is low, and its rows would wait for it.
+_SLOW = 0.5
 #: Seconds to wait at the end for workers to close what is open, and after an abort for answers.
 _GRACE_S = 2.0
 
@@ -88,6 +91,14 @@ class _Slot:
     #: Whether it does rows under suspicion, one at a time.
     is_alone: bool = False
     failures: int = 0
+    #: Rows that were done here since this time.
+    done: int = 0
+    since: float = 0.0
+
+    @property
+    def pace(self) -> float:
+        """Rows a second."""
+        return self.done / max(TICK_S, time.monotonic() - self.since)
 
 
 class RayEngine:
@@ -200,7 +211,10 @@ class RayEngine:
                 self._blame.clear(outcome.index)
                 group.append(outcome)
         self._again.extend(slot.held.pop(index) for index in report.back)
+        if not slot.is_open:
+            slot.done, slot.since = 0, time.monotonic()
         slot.is_open, slot.failures = True, 0
+        slot.done += len(report.outcomes)
         slot.threads, slot.stored = report.threads, report.stored
         if report.told is not None:
             self._lead.heard(slot.number, report.told, has_rows=bool(slot.held))
@@ -270,14 +284,16 @@ class RayEngine:
             self._have_stopped()
             return
         # At the end of the input nothing is kept in store, and nothing left with a worker that can
-        # do nothing for a while: it would lie there while another has nothing to do.
+        # do nothing for a while, or little: it would lie there while another has nothing to do.
         is_dry = feed.is_finished and not len(feed)
         self._choose_one_for_suspects()
         free = sorted(self._free, key=lambda slot: len(slot.held))
         stuck = {slot for slot in free if is_dry and self._lead.is_stuck(slot.number)}
         room = {slot: self._room(slot, is_dry=is_dry) for slot in free}
-        is_wanting = any(room[slot] for slot in free if slot not in stuck and not slot.is_alone)
-        if is_wanting:
+        wanting = [slot for slot in free if room[slot] and slot not in stuck and not slot.is_alone]
+        if wanting and is_dry:
+            best = max(slot.pace for slot in wanting)
+            stuck.update(slot for slot in free if slot.held and slot.pace < best * _SLOW)
             for slot in stuck:
                 slot.is_resting = not slot.is_alone
                 room[slot] = room[slot] if slot.is_alone else 0
@@ -285,7 +301,7 @@ class RayEngine:
         for slot in free:
             rows = self._rows_for(slot, room[slot], feed)
             if rows or slot.held or slot.is_resting:
-                recall = slot.stored > 0 and (slot.is_alone or (is_dry and is_wanting))
+                recall = slot.stored > 0 and (slot.is_alone or (is_dry and bool(wanting)))
                 is_hungry = len(rows) < room[slot] and not is_dry
                 self._order(slot, tuple(rows), recall=recall, is_hungry=is_hungry)
 

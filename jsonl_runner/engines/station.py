@@ -6,13 +6,17 @@ while for answers; the threads work on meanwhile, from rows in store.
 
 from __future__ import annotations
 
+import pickle
 import queue
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import JsonlRunnerError
+from jsonl_runner import __version__
+
+from ..errors import ConfigError, JsonlRunnerError
 from .local import LocalEngine
 
 if TYPE_CHECKING:
@@ -109,14 +113,16 @@ class Station:
         self._changed = threading.Condition()
         self._reported_at = 0.0
 
-    def open(self, make: Callable[[], Duty]) -> Report:
+    def open(self, version: str, make: bytes) -> Report:
         """Begin.
 
         Args:
-            make: returns what to do; a JsonlRunnerError of it is reported as the end.
+            version: of this package, where the run is led.
+            make: returns what to do; pickled, so that it is read after a look at the version. A
+                JsonlRunnerError of it is reported as the end.
         """
         try:
-            self._duty = make()
+            self._duty = _read(version, make)()
         except JsonlRunnerError as error:
             return Report(is_over=True, ended=error)
         threading.Thread(target=self._run, args=(self._duty,), name="station", daemon=True).start()
@@ -193,3 +199,25 @@ class Station:
         if self._duty is not None:
             self._duty.stop.request()
             self._duty.close()
+
+
+def _read(version: str, make: bytes) -> Callable[[], Duty]:
+    """Return what was sent.
+
+    Raises:
+        ConfigError: this node has another version, or lacks a package.
+    """
+    here = socket.gethostname()
+    if version != __version__:
+        raise ConfigError(
+            f"{here} has jsonl-runner {__version__}, and the run is led by {version}: install the "
+            "same on every node"
+        )
+    try:
+        found: Callable[[], Duty] = pickle.loads(make)  # noqa: S301  # from whoever started us
+    except Exception as error:  # noqa: BLE001  # whatever the parts of a user's function raise
+        raise ConfigError(
+            f"{here} cannot read what it is to do ({error}): install the same packages on every "
+            "node"
+        ) from None
+    return found

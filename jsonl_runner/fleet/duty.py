@@ -13,8 +13,6 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from jsonl_runner import __version__
-
 from .. import config as settings
 from ..assembly import StandIn, assemble
 from ..clock import Stop, SystemClock
@@ -69,7 +67,6 @@ class Brief:
         word: the first.
         function: stands in for the provider.
         is_priced: whether costs are told.
-        version: of this package, where the run is led.
     """
 
     config: Config
@@ -79,7 +76,6 @@ class Brief:
     word: Word
     function: StandIn | None
     is_priced: bool
-    version: str = __version__
 
 
 class Told(NamedTuple):
@@ -112,15 +108,10 @@ class CrewDuty:
         brief: what it is to do.
 
     Raises:
-        ConfigError: this node lacks a key, or has another version.
+        ConfigError: this node lacks a key.
     """
 
     def __init__(self, brief: Brief) -> None:
-        if brief.version != __version__:
-            raise ConfigError(
-                f"{socket.gethostname()} has jsonl-runner {__version__}, and the run is led by "
-                f"{brief.version}: install the same on every node"
-            )
         keys = _keys_here(brief)
         config = replace(brief.config, api_keys=keys)
         self._notes: deque[str] = deque()

@@ -92,7 +92,7 @@ class Endpoints:
         self._journal = journal
         self._now = now
         self._seen = settings
-        self._limiter = Limiter(settings.requests_limit(), settings.tokens_limit(), now)
+        self._limiter = Limiter(*settings.limits(), now)
         self._dice = Dice(settings.seed)
         self._markers = Markers()
         self.management = Management(journal, self._markers, now, lambda: self.settings)
@@ -132,7 +132,7 @@ class Endpoints:
         settings = self.settings
         if settings is not self._seen:
             self._seen = settings
-            numbers = (settings.requests_limit(), settings.tokens_limit())
+            numbers = settings.limits()
             if numbers != self._limiter.numbers:
                 self._limiter = Limiter(*numbers, self._now)
             if settings.seed != self._dice.seed:

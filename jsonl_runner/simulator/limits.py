@@ -10,7 +10,7 @@ from .answers import error_body
 from .http import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 # Seconds. The rounding of float clocks must not refuse a client that waited exactly as long as it
 # was told; what is missing stays owed, so the rate stays true.
@@ -23,6 +23,10 @@ class Limit:
 
     per_second: float
     burst: int
+
+    def part(self, share: float) -> Limit:
+        """Return a part of it."""
+        return Limit(self.per_second * share, max(1, int(self.burst * share)))
 
 
 def go_duration(seconds: float) -> str:
@@ -91,19 +95,29 @@ class Bucket:
 
 
 class Limiter:
-    """The buckets of every key. Used by the server's thread only."""
+    """The buckets of every key. Used by the server's thread only.
+
+    Args:
+        requests, tokens: what a key may have.
+        shares: key -> how much of that it has; others have all of it.
+        now: where the time comes from.
+    """
 
     def __init__(
-        self, requests: Limit | None, tokens: Limit | None, now: Callable[[], float]
+        self,
+        requests: Limit | None,
+        tokens: Limit | None,
+        shares: Mapping[str, float],
+        now: Callable[[], float],
     ) -> None:
-        self.numbers = (requests, tokens)
+        self.numbers = (requests, tokens, shares)
         self._now = now
         self._buckets: dict[str, tuple[tuple[str, Bucket], ...]] = {}
 
     @property
     def active(self) -> bool:
         """Whether any limit is configured."""
-        return self.numbers != (None, None)
+        return self.numbers[:2] != (None, None)
 
     def admit(self, key: str, tokens: int) -> tuple[tuple[tuple[str, str], ...], Response | None]:
         """Admit one request of `tokens` tokens with `key`, or refuse it and take nothing.
@@ -124,8 +138,12 @@ class Limiter:
         return headers, None if wait_s == 0.0 else refusal(scarce, wait_s)
 
     def _open(self, key: str, now_s: float) -> tuple[tuple[str, Bucket], ...]:
-        kinds = zip(("requests", "tokens"), self.numbers, strict=True)
-        opened = tuple((kind, Bucket(limit, now_s)) for kind, limit in kinds if limit is not None)
+        requests, tokens, shares = self.numbers
+        opened = tuple(
+            (kind, Bucket(limit.part(shares.get(key, 1.0)), now_s))
+            for kind, limit in (("requests", requests), ("tokens", tokens))
+            if limit is not None
+        )
         self._buckets[key] = opened
         return opened
 

@@ -24,6 +24,7 @@ class SimulatorSettings:
     latency_s, latency_spread_s: time to an answer, plus a seeded uniform share of the spread.
     requests_per_second, requests_burst, tokens_per_second, tokens_burst: buckets of each key; a
         burst is by default one second's worth, at least 1.
+    key_shares: key -> the share of these limits that it has, above 0; others have all of them.
     max_in_flight: calls in the whole server above which 429 is sent at once, without Retry-After.
     fault_rates: fault kind -> probability; together at most 1.
     key_faults: key -> the fault it always has.
@@ -66,6 +67,7 @@ class SimulatorSettings:
     requests_burst: int | None = None
     tokens_per_second: float | None = None
     tokens_burst: int | None = None
+    key_shares: Mapping[str, float] = field(default_factory=dict)
     max_in_flight: int | None = None
     fault_rates: Mapping[str, float] = field(default_factory=dict)
     key_faults: Mapping[str, str] = field(default_factory=dict)
@@ -113,6 +115,8 @@ class SimulatorSettings:
             rate = getattr(self, name)
             if rate is not None and rate <= 0:
                 raise ValueError(f"{name} must be above 0")
+        if any(share <= 0 for share in self.key_shares.values()):
+            raise ValueError("a key's share must be above 0")
         for name in ("requests_burst", "tokens_burst", "max_in_flight"):
             number = getattr(self, name)
             if number is not None and number < 1:
@@ -138,13 +142,13 @@ class SimulatorSettings:
         if self.max_batch_requests < 1 or self.max_batch_bytes < 1:
             raise ValueError("a batch has room for one request at least")
 
-    def requests_limit(self) -> Limit | None:
-        """The limit on requests of each key, if any."""
-        return _limit(self.requests_per_second, self.requests_burst)
-
-    def tokens_limit(self) -> Limit | None:
-        """The limit on tokens of each key, if any."""
-        return _limit(self.tokens_per_second, self.tokens_burst)
+    def limits(self) -> tuple[Limit | None, Limit | None, Mapping[str, float]]:
+        """The limits on requests and tokens of each key, if any, and the shares of some keys."""
+        return (
+            _limit(self.requests_per_second, self.requests_burst),
+            _limit(self.tokens_per_second, self.tokens_burst),
+            self.key_shares,
+        )
 
 
 def _limit(per_second: float | None, burst: int | None) -> Limit | None:
