@@ -18,6 +18,7 @@ YAML_SUFFIXES = (".yaml", ".yml")
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LIKE_REFERENCE = re.compile(r"\$\{[^{}]*\}")
+_HOW_TO_BEGIN = "copy config.json.example to it, or let jsonl-runner config init write one"
 #: Nobody but the owner.
 _PRIVATE = 0o600
 
@@ -36,14 +37,20 @@ def read(path: Path) -> dict[Any, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        hint = "copy config.json.example to it, or let jsonl-runner config init write one"
-        raise ConfigError(f"{path}: there is no such configuration file; {hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: there is no such configuration file; {_HOW_TO_BEGIN}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8; save it as such") from None
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
+    if not text.strip():
+        raise ConfigError(f"{path}: the file is empty; {_HOW_TO_BEGIN}")
     try:
         data = _yaml(text, path) if is_yaml(path) else _json(text, path)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+        ended = text[error.pos : error.pos + 1] in ("]", "}")
+        comma = ended and text[: error.pos].rstrip().endswith(",")
+        reason = f"a comma stands before {text[error.pos]}" if comma else error.msg
+        raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {reason}") from None
     except (RecursionError, ValueError) as error:  # nested, or with a number, beyond all reason
         raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
     if not isinstance(data, dict):
@@ -81,6 +88,8 @@ def _yaml(text: str, path: Path) -> Any:
     except yaml.YAMLError as error:
         # Never its whole text: that quotes the file, and so the keys in it.
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
+        if problem and "'\\t'" in problem:
+            problem = "a tab stands at its beginning; YAML takes blanks there"
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {problem or 'odd text'}") from None
     return data

@@ -68,6 +68,8 @@ def check_paths(job: Job) -> None:
     check_is_local(output)
     if output.is_dir():
         raise LedgerError(f"{output}: this is a directory; give a file name for the output")
+    if str(output) == "-" or (output.exists() and not output.is_file()):
+        raise LedgerError(f"{output}: this is no file; a rerun reads its output again: name a file")
     if not output.parent.is_dir():
         raise LedgerError(f"{output}: the folder {output.parent} does not exist; make it first")
     paths = (output, path_for(output), lock_path(output), indexfile.path_for(output))

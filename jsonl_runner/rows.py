@@ -231,12 +231,19 @@ def check_params(params: object) -> None:
             raise ValueError(f"has a response_format that cannot be used: {error}") from None
 
 
+#: What datasets call that which is asked.
+_LIKELY = ("prompt", "question", "query", "problem", "task", "text", "content")
+
+
 def _nearby_fields(row: dict[str, Any]) -> str:
     others = [name for name in row if name not in FIELDS]
     if not others:
         return ""
     shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
-    return f"; its fields are {shown}: --map instruction={others[0]} takes one of them"
+    texts = [name for name in others if isinstance(row[name], str)]
+    longest = max(texts, key=lambda name: len(row[name]), default=others[0])
+    best = next((name for name in _LIKELY if name in texts), longest)
+    return f"; its fields are {shown}: --map instruction={best} takes one of them"
 
 
 def kind_of(value: object) -> str:

@@ -51,7 +51,7 @@ _ADD = "\0add"
 _OF_OTHERS = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 _JSON_BEGINS = re.compile(r"\s*\[\s*(\{)?")
 #: How a field is written elsewhere: `{name}`, `${name}`.
-_ONE_BRACE = re.compile(r"\$?\{ ?([^\W\d]\w*) ?\}")
+_ONE_BRACE = re.compile(r"(?<![{$])\$?\{ ?([^\W\d]\w*) ?\}(?!\})")
 _NOT_THERE = re.compile(r"'([^']*)' is undefined|has no attribute '([^']*)'")
 
 
@@ -241,12 +241,9 @@ class Template:
         if self._takes and (field is None or {field, "row"} & self._takes):
             return
         near = _ONE_BRACE.search(self._text)
-        name = near[1] if near else field or "question"
-        instead = f" for {near[0]}" if near else ""
-        raise ConfigError(
-            f"{self._name}: it has no {field or 'field of a row'} in it, so that all would be "
-            f"asked the same; write {{{{ {name} }}}}{instead}"
-        )
+        name, instead = (near[1], f" for {near[0]}") if near else (field or "question", "")
+        lacks = f"no {field}" if field else "no field of a row, so that all would be asked the same"
+        raise ConfigError(f"{self._name}: it takes {lacks}; write {{{{ {name} }}}}{instead}")
 
     def render(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that a row is asked with: `instruction`, or `messages`.

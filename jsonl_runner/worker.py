@@ -307,7 +307,9 @@ class Worker:
             if self._successes:  # it worked before: a bad moment, not a wrong address
                 verdict.kind = Kind.TRANSIENT
             elif verdict.code.startswith("http_") or verdict.code == "unknown_url":
-                verdict.message += ": check api_base"
+                verdict.message = (
+                    verdict.message.rstrip(".") + ": check api_base, which mostly ends in /v1"
+                )
         elif verdict.code in _NO_SUCH_PLACE and not self._successes:
             self._no_place += 1
             if self._no_place >= _PLACE_TRIES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,9 @@ def test_a_dry_run_tries_the_judge(files: Stage) -> None:
     dry = (*RUN, "--dry-run", "--judge", "judge.j2")
     assert refused(files, *dry).startswith("judge.j2: cannot be read")
     (files.folder / "judge.j2").write_text("{{ ouput }}", encoding="utf-8")
-    assert 'did you mean "output"? (and so for all 3 rows)' in refused(files, *dry)
+    assert refused(files, *dry) == "judge.j2: it takes no output; write {{ output }}"
+    (files.folder / "judge.j2").write_text("{{ output }} {{ instrction }}", encoding="utf-8")
+    assert 'did you mean "instruction"? (and so for all 3 rows)' in refused(files, *dry)
 
 
 @pytest.mark.parametrize("words", ["run data.jsonl {}", "status data.jsonl {}", "report {}"])
@@ -90,6 +93,26 @@ def test_an_output_without_a_name(files: Stage, words: str, nameless: str) -> No
     """A folder that no file could stand beside is told as any other folder is."""
     error = refused(files, *words.format(nameless).split(), code=4)
     assert error.endswith(": this is a directory; give a file name for the output")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX devices")
+@pytest.mark.parametrize("output", ["-", "/dev/full", "/dev/stdout"])
+def test_an_output_that_is_no_file(files: Stage, output: str) -> None:
+    """What a rerun could not read again is refused; `/dev/full` would be read without end."""
+    error = refused(files, "run", "data.jsonl", output, "--config", "settings.json", code=4)
+    assert error == f"{output}: this is no file; a rerun reads its output again: name a file"
+
+
+def test_the_field_to_be_mapped_is_a_likely_one(files: Stage) -> None:
+    """Of a dataset's own fields the one is told that holds what is asked."""
+    words = (*RUN, "--index-field", "id")
+    for fields, best in (
+        ({"id": "a", "answer": "A long answer to it", "prompt": "Ask"}, "prompt"),
+        ({"id": 7, "score": 1, "aufgabe": "Wie heißt das?"}, "aufgabe"),
+        ({"id": 7, "score": 1}, "id"),
+    ):
+        write_rows(files.data, [fields, {**fields, "id": 8}])
+        assert f": --map instruction={best} takes one of them" in refused(files, *words)
 
 
 def test_an_input_without_a_usable_row(files: Stage) -> None:
@@ -164,7 +187,9 @@ def refused_run(stage: Stage, *words: str) -> str:
 def test_a_wrong_path_and_a_wrong_model_name_their_setting(files: Stage) -> None:
     """404 says which setting to check: exit 2, nothing written."""
     base = files.simulator.base_url
-    assert refused_run(files, "--api-base", f"{base}/v2").endswith(": check api_base")
+    assert refused_run(files, "--api-base", f"{base}/v2").endswith(
+        ": check api_base, which mostly ends in /v1"
+    )
     files.simulator.settings = type(files.simulator.settings)(models=("gpt-4.1-mini",))
     error = refused_run(files, "--model", "gpt-99")
     assert "gpt-99" in error
@@ -233,7 +258,7 @@ def test_wrong_words(files: Stage, words: list[str], says: str) -> None:
     [
         ("c.json", '{"thread": 4}', "c.json: unknown setting 'thread'; did you mean 'threads'?"),
         ("c.json", '{"threads": "4"}', "c.json: threads must be a whole number of at least 1 or"),
-        ("c.json", '{"api_keys": "sk one"}', "c.json: api_keys entry 1 is no key (is it still the"),
+        ("c.json", '{"api_keys": "sk one"}', "c.json: api_keys entry 1 is no key; put your"),
         (
             "c.json",
             '{"api_keys": [7]}',
@@ -241,7 +266,10 @@ def test_wrong_words(files: Stage, words: list[str], says: str) -> None:
         ),
         ("c.json", '{\n"model": "x",\n}', "c.json:3: not valid JSON: "),
         ("c.json", "[1]", "c.json: must hold an object with settings"),
-        ("c.json", "", "c.json:1: not valid JSON: "),
+        ("c.json", "", "c.json: the file is empty; copy config.json.example to it, or let "),
+        ("c.json", '{"api_keys": [\n"k",\n]}', "c.json:3: not valid JSON: "),
+        ("c.json", "\udcff\udcfe", "c.json: is not UTF-8; save it as such"),
+        ("c.yaml", "api_keys:\n\t- k", "c.yaml:2: not valid YAML: a tab stands at its beginning; "),
         ("c.yaml", "a: [1\nb: {", "c.yaml:2: not valid YAML: "),
         ("c.yaml", "just words", "c.yaml: must hold an object with settings"),
         ("c.yaml", "a: b: c", "c.yaml:1: not valid YAML: "),
@@ -249,7 +277,7 @@ def test_wrong_words(files: Stage, words: list[str], says: str) -> None:
 )
 def test_a_broken_configuration(files: Stage, name: str, content: str, says: str) -> None:
     """The file, the line or field, and what it should be stand in the one line."""
-    (files.folder / name).write_text(content, encoding="utf-8")
+    (files.folder / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     assert refused(files, "run", "data.jsonl", "output.jsonl", "--config", name).startswith(says)
 
 

@@ -278,7 +278,7 @@ def test_a_judges_template_is_tried_before_an_output_is_paid(stage: Stage) -> No
         Judge("{% if %}")
     with pytest.raises(ConfigError, match="judge: the judge's template is empty"):
         Judge(" ")
-    with pytest.raises(ConfigError, match=r"no output in it.*write {{ output }} for {output}"):
+    with pytest.raises(ConfigError, match=r"takes no output; write {{ output }} for {output}$"):
         Judge("Is {output} a good answer to {{ instruction }}?")
 
 

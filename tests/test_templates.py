@@ -151,7 +151,7 @@ def test_a_template_that_takes_nothing_of_a_row(text: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Dataset("data.jsonl", template=text)
     assert str(caught.value) == (
-        f"template: it has no field of a row in it, so that all would be asked the same; {says}"
+        f"template: it takes no field of a row, so that all would be asked the same; {says}"
     )
     for fine in ("{{ row['a b'] }}", "{% for c in choices %}{{ c }}{% endfor %} {json}"):
         assert Dataset("data.jsonl", template=fine).template == fine

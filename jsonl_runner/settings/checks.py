@@ -21,6 +21,8 @@ DEFAULT_API_BASE = "https://api.openai.com/v1"
 TRANSPORTS = ("curl", "openai")
 #: What spreads a run's rows over workers: threads here, or processes on a Ray cluster.
 ENGINES = ("local", "ray")
+#: What stands in place of a key in config.json.example, and what becomes of it by hand.
+PLACEHOLDERS = ("sk-…", "sk-...")
 PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
 
@@ -35,20 +37,30 @@ def keys(value: object) -> tuple[tuple[Secret, ...], list[str]]:
     for position, text in enumerate(value, 1):
         if not isinstance(text, str):
             raise ValueError(f"must be a list of texts; entry {position} is none")
-        key = text.strip()
-        if key != text:
-            notes.append(f"api_keys entry {position} has blanks around it; taken without them")
-        if not key:
+        key, around = _bare(text)
+        if around:
+            notes.append(f"api_keys entry {position} has {around} around it; taken without them")
+        if key in PLACEHOLDERS:
+            notes.append(f"api_keys entry {position} is the example's placeholder; left out")
+        elif not key:
             notes.append(f"api_keys entry {position} is empty; left out")
         elif key in texts:
             first = texts.index(key) + 1
             notes.append(f"api_keys entry {position} repeats key {first}; used once")
         elif not key.isascii() or not key.isprintable() or " " in key:
-            hint = "is no key (is it still the example's placeholder?); put your own there"
-            raise ValueError(f"entry {position} {hint}")
+            raise ValueError(f"entry {position} is no key; put your own there")
         else:
             texts.append(key)
     return tuple(Secret(key, position) for position, key in enumerate(texts, 1)), notes
+
+
+def _bare(text: str) -> tuple[str, str]:
+    """Return a key, and what stood around it: files of variables keep the quotes."""
+    key = text.strip()
+    around = "" if key == text else "blanks"
+    if len(key) > 2 and key[0] == key[-1] and key[0] in "\"'":
+        return key[1:-1].strip(), "quotes"
+    return key, around
 
 
 def address(value: object) -> str:
