@@ -406,6 +406,65 @@ def test_every_text_is_read_back(scratch: Bench, pairs: list[tuple[str, str, str
                 cookbook(item)
 
 
+#: Stands for an answer of 200,000 letters.
+LONG = "<long>"
+ODD = st.one_of(
+    st.sampled_from(
+        ["\0", "a\u2028b\u2029c\u0085d", "\u202eright to left\u202c שלום مرحبا", "\ufeff", "\ufffe",
+         "=1+1", "+1", "-1", "@sum(a1)", "\t=1", '"', '""', "'", ",", ";", "\r", "\r\n", "a\rb\n",
+         "\ud83d", "a\udc00b", "\ud83d\ude00 \ud83d", "\\ud83d", "NULL", "null", "NaN", "1e5",
+         "007", "<image>", '[{"function": 1}]', '{"content":"a"}', "e\u0301", "\U0010ffff", LONG]
+    ),
+    st.text(max_size=8),
+)  # fmt: skip
+
+
+@given(pairs=st.lists(st.tuples(ODD, ODD, ODD, ODD), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_every_odd_text_is_read_back(scratch: Bench, pairs: list[tuple[str, ...]]) -> None:
+    """For every text, halves of emoji as JSON escapes them among them: each format has it.
+
+    A half, which no UTF-8 can hold, is U+FFFD there; everything else is what it was.
+    """
+    want = []
+    rows, ledger = b"", b""
+    for number, texts in enumerate(pairs):
+        index = str(number)
+        first, *others = (f"Q{texts[0]}", *texts[1:])
+        rows += ascii_line(
+            {"index": index, "instruction": first, "input": others[0], "x": others[1]}
+        )
+        ledger += ascii_line({index: others[2]})
+        want.append([mended(text) for text in (first, *others)])
+    scratch.data.write_bytes(rows)
+    scratch.ledger.write_bytes(ledger)
+    for format_, name in FORMATS.items():
+        summary = scratch.merge(name, format=format_)
+        found = scratch.read(name)
+        assert summary.written == len(found) == len(want) - sum(summary.left_out.values())
+        if format_ in ("sharegpt", "openai-chat"):
+            told = [said(item) for item in found]
+            assert told == [
+                [text for text in (first, second) if text] + [output]
+                for first, second, _, output in want
+                if output or format_ == "sharegpt"
+            ]
+            continue
+        names = ["instruction", "input", "output"] + ["x"] * (format_ != "alpaca")
+        assert [[item[n] for n in names] for item in found] == [
+            [item[0], item[1], item[3], item[2]][: len(names)] for item in want
+        ]
+
+
+def ascii_line(value: Any) -> bytes:
+    """Return a line as Python's json writes it: escapes for all that is not ASCII."""
+    return json.dumps(value).encode("ascii") + b"\n"
+
+
+def mended(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def said(example: dict[str, Any]) -> list[str]:
     turns = example.get("conversations") or example.get("messages") or []
     return [turn["value"] if "value" in turn else turn["content"] for turn in turns]

@@ -11,8 +11,8 @@ _WORKBOOK = ("an Excel workbook", "save the sheet as CSV UTF-8")
 _ZIP = b"PK\x03\x04"
 #: What they begin with, what that is, and what is to be done.
 _FOREIGN = (
-    (b"BZh", "packed with bzip2", "unpack it first (bunzip2 {})"),
-    (b"\xfd7zXZ\x00", "packed with xz", "unpack it first (unxz {})"),
+    (b"BZh", "packed with bzip2", "unpack it first (bunzip2 FILE)"),
+    (b"\xfd7zXZ\x00", "packed with xz", "unpack it first (unxz FILE)"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it, and give the file in it"),
     (b"\xd0\xcf\x11\xe0", *_WORKBOOK),
     (b"SQLite format 3\x00", "an SQLite database", "write its table as CSV first"),
@@ -27,7 +27,7 @@ _FOREIGN = (
         "the call log of a run",
         "name the data alone; a pattern such as *.jsonl takes in logs and outputs, too",
     ),
-    (_ZIP, "a ZIP archive", "unpack it (unzip {}), and give the file in it"),
+    (_ZIP, "a ZIP archive", "unpack it (unzip FILE), and give the file in it"),
 )
 _TAR = b"ustar"
 _WIDE = ("UTF-16", "UTF-16LE", "UTF-16BE")
@@ -44,7 +44,7 @@ def check_head(head: bytes, name: str) -> None:
         InputError: it is.
     """
     if head[257:262] == _TAR:
-        raise _foreign(name, "a tar archive", "unpack it (tar -xf {}), and give the file in it")
+        raise _foreign(name, "a tar archive", "unpack it (tar -xf FILE), and give the file in it")
     if head.startswith(_ZIP) and (b"xl/" in head or name.lower().endswith(".xlsx")):
         raise _foreign(name, *_WORKBOOK)
     for beginning, what, advice in _FOREIGN:
@@ -55,4 +55,4 @@ def check_head(head: bytes, name: str) -> None:
 
 
 def _foreign(name: str, what: str, advice: str) -> InputError:
-    return InputError(f"{name}: this is {what}: {advice.format(name)}")
+    return InputError(f"{name}: this is {what}: {advice}")
