@@ -98,8 +98,10 @@ class Recall:
             return None
         finish = finish if isinstance(finish, str) else None
         model = model if isinstance(model, str) else None
-        shape = shape_of(record, self._shape)
-        found = self._review(record, shape, Answer(text, finish, model, None))
+        shape, answer = shape_of(record, self._shape), Answer(text, finish, model, None)
+        if not self._review.fits(shape, answer):
+            return None
+        found = self._review(record, shape, answer)
         if found.output is None:
             return None
         return Outcome(

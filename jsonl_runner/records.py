@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ class Record:
         line: its line number in the file, from 1 (0 when it came from no file).
         images: URLs of images that go with the last user message; files as `file:` URLs.
         sample: which of several answers to the same question, from 0.
+        row: all of the row, for `post`, with the fields that are no part of the question; None:
+            not known, since it came from no file, or out of a batch.
     """
 
     index: str
@@ -33,6 +35,7 @@ class Record:
     line: int = 0
     images: list[str] | None = None
     sample: int = 0
+    row: dict[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 class BadRow(NamedTuple):
@@ -155,6 +158,7 @@ def to_record(row: dict[str, Any], line: int = 0, folder: Path | None = None) ->
         row.get("messages"),
         row.get("params") or None,
         line,
+        row=row,
     )
     if images_of(row):
         located = with_located_images(row, Path() if folder is None else folder)
@@ -164,6 +168,12 @@ def to_record(row: dict[str, Any], line: int = 0, folder: Path | None = None) ->
     sample = row.get("sample")
     if type(sample) is int and f"#{sample}" in record.index:  # else the field is the user's
         record.sample = sample
+    return record
+
+
+def without_row(record: Record) -> Record:
+    """Return a Record whose row nobody will ask for: it need not be sent to workers elsewhere."""
+    record.row = None
     return record
 
 

@@ -31,7 +31,7 @@ from .ledger import Ledger
 from .reader import GroupReader, RowReader
 from .recall import Recall, recall_of
 from .recipes import asked_of, check_indices, remember, seen_of, tells_of_older
-from .records import BadRow
+from .records import BadRow, without_row
 from .secret import without_login
 from .signals import stopping
 from .spending import spending_of
@@ -163,6 +163,8 @@ class _Run:
         for note in team.notes:
             self._note(note)
         records = self._records(found)
+        if self._config.post is None:
+            records = map(without_row, records)
         try:
             calllog = CallLog(self._job.output, seen, asked)
             earlier = recall_of(self._config, self._job.output, held, self._clock)

@@ -92,6 +92,20 @@ def test_a_function_that_fails_loses_no_answer_of_a_batch(bench: Bench) -> None:
     assert read_ledger(bench.stage.output)["1"] == expected(row(1, "raise"))
 
 
+def test_a_function_that_needs_the_row_has_it_with_the_next_command(bench: Bench) -> None:
+    """A batch's requests do not hold it: the answers wait in the call log until it is there."""
+    write_rows(bench.stage.data, [row(n, gold=f"gold {n}") for n in range(3)])
+
+    def post(_answer: str, record: Record) -> str:
+        return str(record.row["gold"])  # type: ignore[index]
+
+    batches = bench.run(config={"post": post})
+    assert (batches.summary.done, batches.summary.failed) == (0, 3)
+    batches = bench.run(config={"post": post})
+    assert (batches.summary.done, len(bench.created())) == (3, 1)
+    assert read_ledger(bench.stage.output) == {str(n): f"gold {n}" for n in range(3)}
+
+
 def test_a_mended_function_needs_no_second_batch(bench: Bench) -> None:
     """`batch run` takes the answers from the call log, and sends only what still fails."""
     bench.rows(4, r1="raise", r2="exit", r3="none")

@@ -12,10 +12,12 @@ from support import KEYS, Stage, read_calls, read_ledger, row, write_rows
 
 from jsonl_runner.calllog import read
 from jsonl_runner.errors import BudgetReachedError, NoUsableKeyError, RunStoppedError
+from jsonl_runner.job import Job
 from jsonl_runner.models import CallFailedError, OpenAIModel, Prompt
 from jsonl_runner.post import load_post
 from jsonl_runner.prompts import ASK_AGAIN
 from jsonl_runner.records import Record
+from jsonl_runner.runner import run
 from jsonl_runner.simulator import answer_text
 from jsonl_runner.toolkit import ParallelToolkit
 
@@ -315,6 +317,30 @@ def test_a_function_makes_the_outputs(stage: Stage) -> None:
     stage.output.unlink()
     stage.run(rows, post=lambda text, strict=True: text if strict is True else None)
     assert "raw" not in {key for entry in list(read(stage.output))[-3:] for key in entry}
+
+
+@pytest.mark.parametrize("source", ["pipe", "file"])
+def test_a_function_sees_all_of_the_row(stage: Stage, source: str) -> None:
+    """The fields that are no part of the question: the right answer, names; live and recalled."""
+    rows = [row(n, gold=f"gold {n}", more={"name": [n]}) for n in range(3)]
+
+    def post(_answer: str, record: Record) -> str:
+        assert record.row is not None
+        return f"{record.row['gold']} {record.row['more']['name']}"
+
+    def not_yet(_answer: str) -> None: ...
+
+    expected = {str(n): f"gold {n} [{n}]" for n in range(3)}
+    if source == "pipe":
+        data = write_rows(stage.folder / "pipe.jsonl", rows)
+        job = Job(None, stage.output, quiet=True)
+        with data.open("rb") as stdin:
+            run(stage.config(post=post), job, stdin=stdin)
+    else:
+        stage.run(rows, post=not_yet)
+        stage.run(post=post)
+    assert read_ledger(stage.output) == expected
+    assert calls(stage) == 3
 
 
 def failing(text: str) -> Any:
