@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+from .errors import LedgerError
 from .indexes import IndexMap
 from .ledger import entries_of, parse_line
 from .lines import LineReader
@@ -15,9 +16,29 @@ if TYPE_CHECKING:
     from .ledger import Damage, Entries
 
 
+#: What the name of a judge's ledger has beyond that of the outputs'.
+_VERDICTS = ".judge"
+
+
 def verdicts_on(ledger: Path) -> Path:
     """Return where a judge's verdicts on outputs stand: `output.judge.jsonl` for `output.jsonl`."""
-    return ledger.with_name(f"{ledger.stem}.judge{ledger.suffix}")
+    return ledger.with_name(f"{ledger.stem}{_VERDICTS}{ledger.suffix}")
+
+
+def check_is_no_judges(ledger: Path) -> None:
+    """Check that a ledger is to hold outputs, by its name.
+
+    Raises:
+        LedgerError: verdicts on another ledger's outputs stand there, or would.
+    """
+    path = ledger.resolve() if ledger.is_symlink() else ledger
+    stem, suffix = (path.name, "") if path.suffix == _VERDICTS else (path.stem, path.suffix)
+    judged = stem.removesuffix(_VERDICTS)
+    if judged and judged != stem:
+        raise LedgerError(
+            f"{ledger}: this is where a judge's verdicts on the outputs in {judged}{suffix} stand; "
+            "name another output (run --judge writes the verdicts)"
+        )
 
 
 def put_outputs(entries: Entries, last: IndexMap) -> None:

@@ -48,12 +48,14 @@ class SeenInput(NamedTuple):
         digest: of them (see `reader.GroupReader`).
         is_clean: whether it had no bad row, and every output in the ledger was for its content.
         dataset: how its rows were made (see `Dataset.recipe`); None: they were taken as they are.
+        judge: the template of the judge whose questions they were; None: of nobody.
     """
 
     size: int
     digest: str
     is_clean: bool
     dataset: dict[str, Any] | None = None
+    judge: str | None = None
 
 
 def path_for(ledger: Path) -> Path:

@@ -17,6 +17,7 @@ from .locking import held, locked
 from .reader import RowReader, open_input
 from .recipes import dataset_for
 from .records import BadRow
+from .turns import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +114,7 @@ def _is_torn(line: bytes) -> bool:
 def _ordered(ledger: Path, winners: IndexMap, order: Data | None) -> Iterator[bytes]:
     written = IndexSet()
     if order is not None:
-        order = dataset_for(order, ledger)
+        order = in_order(dataset_for(order, ledger))
         lines = LineReader(ledger)
         with contextlib.closing(lines), open_input(order) as stream:
             for row in RowReader(stream, str(order), checks_images=False).rows():

@@ -2,39 +2,44 @@
 
 Prompts are counted as they would be sent; of more than 50,000 rows a sample is, one row at random
 from each of 10,000 equal stretches, and the error is stated. How long answers are nobody can count:
-it is told (`--output-tokens`), learnt from an earlier call log, or said to be unknown.
+it is told (`--output-tokens`), learnt from an earlier call log, or said to be unknown. Where a
+prompt holds an answer that is yet to come (a later turn's, a judge's), a text of the length that
+answers are expected to have stands for it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from array import array
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import calllog
+from .answers import verdicts_on
+from .bill import Amount, Asked, ModelCost, bill
 from .choice import left_rows
-from .costs import is_own_server
 from .errors import InputError
 from .framing import prompt_count
 from .indexes import IndexSet
+from .judging import as_judge, check_judge, rows_to_judge
 from .ledger import scan
-from .offers import cheaper_models
 from .prompts import messages_of
 from .reader import GroupReader, open_input
 from .recipes import dataset_for
-from .settings.price import prices_of
+from .summary import turns_line
 from .survey import survey
+from .turns import TurnCount, check_turns, turn_by_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from typing import IO
 
     from .config import Config
-    from .dataset import Data
-    from .pricing import Prices
+    from .dataset import Data, Dataset
+    from .judging import Judge
+    from .reader import Group
     from .records import Record
     from .survey import BadRowsPolicy
 
@@ -42,43 +47,8 @@ if TYPE_CHECKING:
 COUNT_ALL, SAMPLE = 50_000, 10_000
 #: Standard errors on each side of a mean that hold 95 % of the cases.
 _SIGMAS = 1.96
-
-
-@dataclass(frozen=True)
-class Amount:
-    """A number, and where it lies in 95 of 100 cases (or its bounds, where they are known).
-
-    Attributes:
-        expected: None when nobody can tell.
-        low, high: the bounds; `high` None: without bound.
-    """
-
-    expected: float | None
-    low: float
-    high: float | None
-
-    def scaled(self, factor: float) -> Amount:
-        """Return it so many times."""
-        expected = None if self.expected is None else self.expected * factor
-        return Amount(
-            expected, self.low * factor, None if self.high is None else self.high * factor
-        )
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """What the rows cost with a model.
-
-    Attributes:
-        model: its name; of the first, rows that name models of their own keep to those.
-        live, batch: US dollars; None: no price is known.
-        batch_estimated: whether the price of a batch is a part of the live one.
-    """
-
-    model: str
-    live: Amount | None
-    batch: Amount | None
-    batch_estimated: bool = False
+#: A text of one token to all tokenizers that are counted with, however often it is repeated.
+_WORD = " a"
 
 
 @dataclass
@@ -86,7 +56,7 @@ class Estimate:
     """What a dataset will cost.
 
     Attributes:
-        rows: rows that can be used.
+        rows: rows that can be used, each sample and each turn as one.
         to_do: those without an output; all that follows is of them.
         bad_rows: rows that cannot be used.
         counted: rows whose tokens were counted: all to do, or a sample.
@@ -99,15 +69,16 @@ class Estimate:
         unpriced: models of rows without a price.
         minutes: at the limits of the settings, at the least; None: the limits are learnt.
         price_source: who says what tokens cost.
-        notes: what the figures leave out.
+        notes: what is counted in the figures, and what they leave out.
+        judge: what the verdicts on all outputs will cost beside; None: nobody judges.
     """
 
     rows: int = 0
     to_do: int = 0
     bad_rows: int = 0
     counted: int = 0
-    input_tokens: Amount = Amount(0.0, 0.0, 0.0)
-    output_tokens: Amount = Amount(None, 0.0, None)
+    input_tokens: Amount = Amount(0.0, 0.0, 0.0)  # noqa: RUF009  # frozen
+    output_tokens: Amount = Amount(None, 0.0, None)  # noqa: RUF009  # frozen
     output_from: str = ""
     answers: int = 0
     costs: list[ModelCost] = field(default_factory=list)
@@ -115,6 +86,7 @@ class Estimate:
     minutes: float | None = None
     price_source: str = ""
     notes: list[str] = field(default_factory=list)
+    judge: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for `--json`."""
@@ -173,12 +145,53 @@ def _mean(total: float, squares: float, count: int, doubt: float) -> Amount:
     return Amount(mean, max(0.0, mean - error), mean + error)
 
 
+class _Lengths:
+    """How long answers are: as told, or as those were that a call log tells of."""
+
+    def __init__(self, ledger: Path | None, told: float | None) -> None:
+        self._told = told
+        self.count = self._total = self._squares = 0
+        for entry in () if ledger is None or told is not None else calllog.read(ledger):
+            usage = entry.get("usage")
+            tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+            if entry.get("status") == "ok" and type(tokens) is int:
+                self.count += 1
+                self._total += tokens
+                self._squares += tokens * tokens
+
+    @property
+    def stand_in(self) -> str | None:
+        """A text as long as an answer; None where nobody knows."""
+        if self._told is None and not self.count:
+            return None
+        mean = self._total / self.count if self._told is None else self._told
+        return _WORD * round(mean)
+
+    def put_into(self, result: Estimate, prompts: _Prompts) -> None:
+        """Tell how long the answers to all rows are, by `max_tokens` if by nothing else."""
+        if self._told is not None:
+            result.output_from = "given"
+            result.output_tokens = Amount(*[self._told * result.to_do] * 3)
+        elif self.count:
+            result.output_from, result.answers = "call log", self.count
+            # The answers that came are no part of those to come: both have their chance.
+            doubt = 1 / self.count + 1 / max(1, result.to_do)
+            mean = _mean(self._total, self._squares, self.count, doubt)
+            result.output_tokens = mean.scaled(result.to_do)
+        elif prompts.count and prompts.limits == prompts.count:
+            result.output_from = "max_tokens"
+            high = prompts.limit_tokens / prompts.count * result.to_do
+            result.output_tokens = Amount(None, 0.0, high)
+
+
 def estimate(
     config: Config,
     data: Data,
     output: Path | None = None,
     *,
     output_tokens: float | None = None,
+    judge: Judge | None = None,
+    verdict_tokens: float | None = None,
     bad_rows: BadRowsPolicy = "fail",
     seed: int = 0,
 ) -> Estimate:
@@ -190,6 +203,8 @@ def estimate(
         output: its ledger, whose rows are done, and whose call log tells how long answers are;
             None: no row is done.
         output_tokens: tokens of an answer; None: learnt from the call log.
+        judge: who judges all outputs; None: nobody.
+        verdict_tokens: tokens of a verdict; None: learnt from the verdicts' call log.
         bad_rows: what to do about rows that cannot be used.
         seed: of the sample.
 
@@ -198,25 +213,96 @@ def estimate(
         LedgerError: the ledger cannot be read.
         JsonlRunnerError: a vocabulary of this package is damaged.
     """
-    data = dataset_for(data, output)
-    done = IndexSet() if output is None else scan(output).done
+    dataset = dataset_for(data, output)
+    if output is None or not output.exists():
+        check_turns(dataset)
+    lengths = _Lengths(output, output_tokens)
+    unknown = lengths.stand_in or ""
+    count = TurnCount(dataset)
+    rows = _look(turn_by_turn(dataset, output, unknown=unknown), output, bad_rows, count)
+    result = _estimate(config, rows, lengths, seed)
+    result.notes = [*_counted(dataset, count, lengths), *result.notes]
+    if judge is not None:
+        check_judge(judge, dataset, output, bad_rows)
+        questions = rows_to_judge(judge, dataset, output, unknown=unknown)
+        verdicts = None if output is None else verdicts_on(output)
+        asked = _look([questions], verdicts, "skip", redo_changed=True)
+        lengths = _Lengths(verdicts, verdict_tokens)
+        result.judge = _estimate(as_judge(judge, config), asked, lengths, seed)
+    return result
+
+
+class _Rows(NamedTuple):
+    """The rows that are to be done.
+
+    Attributes:
+        rows, bad: of the input, that can be used and that cannot.
+        parts: inputs that have them all together, each with those of its rows that are to be done
+            although they have an output.
+        done: rows with an output.
+        to_do: how many are left.
+    """
+
+    rows: int
+    bad: int
+    parts: list[tuple[Dataset, IndexSet]]
+    done: IndexSet
+    to_do: int
+
+    def left(self) -> Iterator[tuple[Group, int]]:
+        for part, redo in self.parts:
+            with open_input(part) as stream:
+                groups = GroupReader(stream, str(part)).groups()
+                yield from left_rows(groups, self.done, redo, IndexSet())
+
+
+def _look(
+    parts: Iterable[Dataset],
+    ledger: Path | None,
+    bad_rows: BadRowsPolicy,
+    count: TurnCount | None = None,
+    *,
+    redo_changed: bool = False,
+) -> _Rows:
+    """Look at all rows; of those with an output, the ones are to be done that have changed."""
+    done = IndexSet() if ledger is None else scan(ledger).done
+    looked: list[tuple[Dataset, IndexSet]] = []
+    asked_before = None
+    if ledger is not None and redo_changed:
+        asked_before = functools.partial(calllog.fingerprints, ledger)
+    rows = bad = to_do = 0
+    for part in parts:
+        with open_input(part) as stream:
+            if not stream.seekable():
+                raise InputError(
+                    f"{part}: this is a pipe, which can be read once only; give a file"
+                )
+            found = survey(
+                stream,
+                part,
+                done,
+                answered=asked_before,
+                redo_changed=redo_changed,
+                each=count.see if count is not None and not looked else None,
+            )
+        if not looked:
+            found.check(bad_rows)
+            bad = len(found.bad)
+        rows, to_do = rows + found.rows, to_do + found.todo
+        looked.append((part, found.redo))
+    return _Rows(rows, bad, looked, done, to_do)
+
+
+def _estimate(config: Config, rows: _Rows, lengths: _Lengths, seed: int) -> Estimate:
     prompts = _Prompts(config)
-    with open_input(data) as stream:
-        if not stream.seekable():
-            raise InputError(f"{data}: this is a pipe, which can be read once only; give a file")
-        found = survey(stream, data, done)
-        found.check(bad_rows)
-        stream.seek(0)
-        for record in _some(stream, str(data), done, found.todo, seed):
-            prompts.add(record)
-    result = Estimate(found.rows, found.todo, len(found.bad), prompts.count)
-    result.input_tokens = prompts.total(found.todo)
-    if output_tokens is not None:
-        result.output_from = "given"
-        result.output_tokens = Amount(*[output_tokens * found.todo] * 3)
-    else:
-        _learn(result, output, prompts)
-    _price(result, config, prompts)
+    for record in _some(rows.left(), rows.to_do, seed):
+        prompts.add(record)
+    result = Estimate(rows.rows, rows.to_do, rows.bad, prompts.count)
+    result.input_tokens = prompts.total(rows.to_do)
+    lengths.put_into(result, prompts)
+    asked = Asked(rows.to_do, prompts.by_model, result.input_tokens, result.output_tokens)
+    found = bill(config, asked)
+    result.costs, result.unpriced, result.price_source = found.costs, found.unpriced, found.source
     result.minutes = _minutes(result, config)
     if prompts.has_other:
         share = f"{prompts.has_other:,} of the {prompts.count:,} prompts counted"
@@ -226,9 +312,20 @@ def estimate(
     return result
 
 
-def _some(stream: IO[bytes], name: str, done: IndexSet, to_do: int, seed: int) -> Iterator[Record]:
+def _counted(dataset: Dataset, count: TurnCount, lengths: _Lengths) -> Iterator[str]:
+    """Yield what the figures are of where a row is asked more than once."""
+    if dataset.n > 1:
+        yield f"each row is asked {dataset.n:,} times, and its prompt paid as often"
+    if count.conversations:
+        line = turns_line(count.rows, count.turns, count.conversations)
+        to_come = "answers to come as long as all are expected to be"
+        if lengths.stand_in is None:
+            to_come = "but for answers to come, whose length is not known"
+        yield f"{line}; each is asked with all that was said before it, {to_come}"
+
+
+def _some(rows: Iterator[tuple[Group, int]], to_do: int, seed: int) -> Iterator[Record]:
     """Yield the rows to do, or one of each stretch where they are many."""
-    rows = left_rows(GroupReader(stream, name).groups(), done, IndexSet(), IndexSet())
     if to_do <= COUNT_ALL:
         yield from (group.record(which) for group, which in rows)
         return
@@ -241,135 +338,6 @@ def _some(stream: IO[bytes], name: str, done: IndexSet, to_do: int, seed: int) -
             wanted = rng.randrange(number, stretch * to_do // SAMPLE)
         if number == wanted:
             yield group.record(which)
-
-
-def _learn(result: Estimate, output: Path | None, prompts: _Prompts) -> None:
-    """Tell how long answers will be by those that came, else by `max_tokens`."""
-    count, total, squares = 0, 0, 0
-    for entry in () if output is None else calllog.read(output):
-        usage = entry.get("usage")
-        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-        if entry.get("status") == "ok" and type(tokens) is int:
-            count, total, squares = count + 1, total + tokens, squares + tokens * tokens
-    if count:
-        result.output_from, result.answers = "call log", count
-        # The answers that came are no part of those to come: both have their chance.
-        doubt = 1 / count + 1 / max(1, result.to_do)
-        result.output_tokens = _mean(total, squares, count, doubt).scaled(result.to_do)
-    elif prompts.count and prompts.limits == prompts.count:
-        result.output_from = "max_tokens"
-        high = prompts.limit_tokens / prompts.count * result.to_do
-        result.output_tokens = Amount(None, 0.0, high)
-
-
-def _price(result: Estimate, config: Config, prompts: _Prompts) -> None:
-    """Tell what the rows cost with the model and with cheaper ones."""
-    prices = prices_of(config.prices)
-    provider = config.api_base
-    if not prices.own and is_own_server(provider):
-        result.unpriced = sorted(prompts.by_model)
-        result.costs = [ModelCost(config.model, None, None)]
-        return
-    known = {model: prices.price_of(model, provider) for model in prompts.by_model}
-    result.unpriced = sorted(model for model, price in known.items() if price is None)
-    own = prices.price_of(config.model, provider)
-    sources = [price.source for price in (own, *known.values()) if price is not None]
-    result.price_source = ", ".join(dict.fromkeys(sources))
-    chosen = ModelCost(config.model, None, None)
-    if not result.unpriced and prompts.count:
-        live, batch = (_cost(result, prices, prompts, provider, is_batch) for is_batch in (0, 1))
-        guess = any(price.batch_estimated for price in known.values() if price is not None)
-        chosen = ModelCost(config.model, live, batch, guess)
-    result.costs = [chosen]
-    if chosen.live is None or is_own_server(provider):
-        return
-    longest = max(map(max, prompts.by_model.values()))
-    offers = []
-    for model in cheaper_models(config.model, provider, longest):
-        price = prices.price_of(model, provider)
-        if price is None:
-            continue
-        live, batch = (_cost(result, prices, prompts, provider, b, model) for b in (0, 1))
-        offers.append(ModelCost(model, live, batch, price.batch_estimated))
-    result.costs += _nearest_below(chosen, offers)
-
-
-def _nearest_below(chosen: ModelCost, offers: list[ModelCost]) -> list[ModelCost]:
-    """Return the two dearest of those that cost less, no two of one price."""
-    found: list[ModelCost] = []
-    bound = _size(chosen)
-    for offer in sorted(offers, key=lambda offer: (-_size(offer), len(offer.model))):
-        if len(found) < 2 and _size(offer) < bound * (1 - 1e-9):
-            found.append(offer)
-            bound = _size(offer)
-    return found
-
-
-def _size(cost: ModelCost) -> float:
-    amount = cost.live
-    if amount is None:
-        return 0.0
-    return amount.expected or amount.high or amount.low
-
-
-def _cost(
-    result: Estimate,
-    prices: Prices,
-    prompts: _Prompts,
-    provider: str,
-    is_batch: int,
-    model: str | None = None,
-) -> Amount:
-    """Return dollars for all rows, each with its own model or all with one."""
-    rows = result.to_do
-    answer = result.output_tokens.scaled(1 / rows)
-    known = result.input_tokens.expected or 0.0
-    spread = [bound / known if known else 1.0 for bound in _bounds(result.input_tokens)]
-    totals: list[float | None] = []
-    for tokens, share in zip(
-        (answer.expected, answer.low, answer.high), (1.0, *spread), strict=True
-    ):
-        if tokens is None:
-            totals.append(None)
-            continue
-        total = 0.0
-        for own, counts in prompts.by_model.items():
-            total += _dollars(prices, model or own, provider, bool(is_batch), counts, tokens, share)
-        totals.append(total * rows / prompts.count)
-    return Amount(totals[0], totals[1] or 0.0, totals[2])
-
-
-def _bounds(amount: Amount) -> tuple[float, float]:
-    return amount.low, amount.low if amount.high is None else amount.high
-
-
-def _dollars(  # what a price hangs on
-    prices: Prices,
-    model: str,
-    provider: str,
-    is_batch: bool,  # noqa: FBT001
-    counts: array[int],
-    answer: float,
-    share: float,
-) -> float:
-    """Return dollars for prompts of these lengths (times `share`), with answers of one length."""
-
-    def cost(prompt: float, completion: float) -> float:
-        # A million requests' worth at once would meet the higher rates of long prompts: so one, and
-        # whole tokens, of which a fraction makes no difference over many rows.
-        usage = {"prompt_tokens": round(prompt), "completion_tokens": round(completion)}
-        found = prices.cost_of(usage, model, batch=is_batch, provider=provider)
-        return 0.0 if found is None else found.amount_usd
-
-    big = 1_000_000
-    longest = max(counts)
-    per_token = cost(longest, 0) / max(1, longest)
-    # The rate of the longest prompt is that of one token: then of all between.
-    if math.isclose(per_token, cost(1, 0), rel_tol=1e-9):
-        prompts_cost = per_token * sum(counts) * share
-    else:
-        prompts_cost = sum(cost(tokens * share, 0) for tokens in counts)
-    return prompts_cost + cost(0, big) / big * answer * len(counts)
 
 
 def _minutes(result: Estimate, config: Config) -> float | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import indexfile
+from .answers import check_is_no_judges
 from .calllog import path_for
 from .choice import Choice
 from .dataset import dataset_of
@@ -41,6 +42,7 @@ class Job:
         settled: told each group of Outcomes as soon as the ledger has it.
         views: how it is watched, beside its progress.
         beside: other ledgers whose calls are under the same limits.
+        judge: the template of the judge whose questions the rows are; None: of nobody.
     """
 
     data: Data | None
@@ -55,6 +57,7 @@ class Job:
     settled: Callable[[Sequence[Outcome]], None] | None = None
     views: Views = Views()  # noqa: RUF009  # frozen
     beside: Sequence[Path] = ()
+    judge: str | None = None
 
 
 def check_paths(job: Job) -> None:
@@ -62,7 +65,7 @@ def check_paths(job: Job) -> None:
 
     Raises:
         InputError: they are one file.
-        LedgerError: the output cannot be written where it should be.
+        LedgerError: the output cannot be written where it should be, or is a judge's.
     """
     output = job.output
     check_is_local(output)
@@ -72,6 +75,8 @@ def check_paths(job: Job) -> None:
         raise LedgerError(f"{output}: this is no file; a rerun reads its output again: name a file")
     if not output.parent.is_dir():
         raise LedgerError(f"{output}: the folder {output.parent} does not exist; make it first")
+    if job.judge is None:
+        check_is_no_judges(output)
     paths = (output, path_for(output), lock_path(output), indexfile.path_for(output))
     if own := dataset_of(job.data).clash(paths):
         raise InputError(f"{own}: input and output are the same file; name another output")

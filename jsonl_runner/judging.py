@@ -10,19 +10,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .answers import Answers
+from . import jsontext
+from .answers import Answers, verdicts_on
+from .calllog import fingerprints, last_input
 from .dataset import dataset_of
 from .errors import ConfigError, InputError
+from .indexes import IndexMap
 from .prompts import messages_of
 from .reader import open_input
-from .records import to_record
-from .rows import check_row
+from .records import fingerprint, fingerprint_number, has_lost_images, to_record
+from .rows import check_row, parse_row
 from .survey import survey
 from .turns import conversations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .config import Config
     from .dataset import Data, Dataset
     from .survey import BadRowsPolicy
     from .templates import Template
@@ -54,14 +58,20 @@ class Judge:
     model: str | None = None
     params: dict[str, Any] | None = None
     #: Read and compiled once: what is tried before a run is what is asked hours later.
+    text: str = field(init=False, repr=False, compare=False)
     compiled: Template = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "compiled", self._compiled())
-
-    def _compiled(self) -> Template:
         from .templates import Template  # noqa: PLC0415  # most runs have no judge
 
+        text, name = self._read()
+        object.__setattr__(self, "text", text)
+        template = Template(text, name)
+        template.check_takes(OUTPUT)
+        object.__setattr__(self, "compiled", template)
+
+    def _read(self) -> tuple[str, str]:
+        """Return the template's text, and what messages call it."""
         text, name = self.template, "judge"
         if isinstance(text, Path):
             name = str(text)
@@ -73,30 +83,62 @@ class Judge:
                 raise ConfigError(f"{name}: is no UTF-8 text; save it as such") from None
         if not text.strip():
             raise ConfigError(f"{name}: the judge's template is empty; write what is to be asked")
-        template = Template(text, name)
-        template.check_takes(OUTPUT)
-        return template
+        return text, name
+
+    def question(self, row: dict[str, Any], output: str) -> dict[str, Any]:
+        """Return the row that asks for a verdict on a row's output.
+
+        Raises:
+            ValueError: the row cannot be used, or asked about; the message says why.
+        """
+        check_row(row)
+        fields = {**row, OUTPUT: output}
+        if row.get(OUTPUT) is not None:
+            fields.setdefault(REFERENCE, row[OUTPUT])
+        fields.setdefault(ASKED, _question_of(row))
+        return {"index": row["index"], **self.compiled.render(fields)}
 
 
-def rows_to_judge(judge: Judge, data: Data, output: Path) -> Dataset:
+def rows_to_judge(
+    judge: Judge, data: Data, output: Path | None, *, unknown: str | None = None
+) -> Dataset:
     """Return the rows that ask for a verdict on each output, with the index of the output.
 
     Args:
         judge: says how.
         data: the input.
-        output: its ledger.
+        output: its ledger; None: there is none.
+        unknown: stands for an output that is not there yet; None: nobody asks about it.
     """
-    answers = Answers(output)
-    return _asking(judge, data, output, lambda row: answers.of(row["index"]))
+    answers = None if output is None else Answers(output)
+
+    def output_of(row: dict[str, Any]) -> str | None:
+        found = None if answers is None else answers.of(row["index"])
+        return unknown if found is None else found
+
+    return _asking(judge, data, output, output_of, unknown)
 
 
-def check_judge(judge: Judge, data: Data, output: Path, bad_rows: BadRowsPolicy = "fail") -> None:
+def as_judge(judge: Judge, config: Config) -> Config:
+    """Return the settings of a run as they are for its judge."""
+    params = {name: value for name, value in config.params.items() if name != "response_format"}
+    return replace(
+        config,
+        model=judge.model or config.model,
+        params={**params, **(judge.params or {})},
+        post=None,
+    )
+
+
+def check_judge(
+    judge: Judge, data: Data, output: Path | None, bad_rows: BadRowsPolicy = "fail"
+) -> None:
     """Render a judge's template for each row with some output, before any output is paid.
 
     Args:
         judge: says how.
         data: the input.
-        output: its ledger.
+        output: its ledger; None: there is none.
         bad_rows: what to do about rows that it cannot be rendered for, and any other bad ones.
 
     Raises:
@@ -110,10 +152,52 @@ def check_judge(judge: Judge, data: Data, output: Path, bad_rows: BadRowsPolicy 
     found.check(bad_rows if found.rows else "fail")
 
 
+class Asked:
+    """What a judge was asked when it gave its verdicts.
+
+    Args:
+        output: the ledger that it judged.
+    """
+
+    def __init__(self, output: Path) -> None:
+        verdicts = verdicts_on(output)
+        seen = last_input(verdicts)
+        text = None if seen is None else seen.judge
+        self._judge = None if text is None else Judge(text)
+        self._fingerprints = IndexMap() if text is None else fingerprints(verdicts)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the call log of the verdicts tells it."""
+        return self._judge is not None
+
+    def about(self, row: dict[str, Any], output: str, folder: Callable[[], Path]) -> bool:
+        """Return whether that was about a row and an output as they are now, as far as is known.
+
+        Args:
+            row: of the input.
+            output: its output now.
+            folder: returns what the paths of the row's images are relative to.
+        """
+        asked = self._fingerprints.get(row["index"])
+        if self._judge is None or asked is None:
+            return True
+        try:
+            question = parse_row(jsontext.dump(self._judge.question(row, output)))
+            record = to_record(question, 0, folder())
+        except ValueError:
+            return False
+        return has_lost_images(record) or asked == fingerprint_number(fingerprint(record))
+
+
 def _asking(
-    judge: Judge, data: Data, output: Path, output_of: Callable[[dict[str, Any]], str | None]
+    judge: Judge,
+    data: Data,
+    output: Path | None,
+    output_of: Callable[[dict[str, Any]], str | None],
+    unknown: str | None = None,
 ) -> Dataset:
-    dataset, template = conversations(dataset_of(data), output), judge.compiled
+    dataset = conversations(dataset_of(data), output, unknown=unknown)
     then = dataset.then
 
     def expand(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -122,11 +206,7 @@ def _asking(
             check_row(answered)
             found = output_of(answered)
             if found is not None:
-                fields = {**answered, OUTPUT: found}
-                if answered.get(OUTPUT) is not None:
-                    fields.setdefault(REFERENCE, answered[OUTPUT])
-                fields.setdefault(ASKED, _question_of(answered))
-                questions.append({"index": answered["index"], **template.render(fields)})
+                questions.append(judge.question(answered, found))
         return questions
 
     return replace(dataset, then=expand)

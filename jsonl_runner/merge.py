@@ -23,11 +23,13 @@ from .exports.unfit import Unfit
 from .exports.verdicts import FIELD as VERDICT
 from .exports.verdicts import JUDGED, Verdicts
 from .indexes import IndexSet
+from .judging import Asked
 from .reader import RowReader, open_input
 from .recipes import dataset_for
 from .records import BadRow
 from .remote import written_to
 from .survey import bad_rows_error
+from .turns import conversations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -119,7 +121,7 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
         plan = plan_of(place, format, fields, split, seed, tools)
         _check_null(plan, keep_null=keep_null)
         drops = Drops(drop_reasons) if drop_reasons else None
-        data = dataset_for(data, ledger)
+        data = conversations(dataset_for(data, ledger), ledger)
         _spare_sources(plan, data, ledger)
         note = drops.read_log(ledger) if drops else None
         verdicts = None if judged is None else Verdicts(ledger, judged)
@@ -167,6 +169,7 @@ class _Merge:
     bad_rows: BadRowsPolicy
 
     def __post_init__(self) -> None:
+        self.asked = None if self.verdicts is None else Asked(self.ledger)
         if self.verdicts is not None and self.plan.fields:
             self.plan.fields.note({VERDICT: None})  # every row gets one
 
@@ -214,7 +217,7 @@ class _Merge:
         plan, drops, seen = self.plan, self.drops, IndexSet()
         if drops:
             drops.begin()
-        for row, folder in self._joined(summary):
+        for source, row, folder in self._joined(summary):
             if plan.fields:
                 plan.fields.note(row)
             if row["output"] is None and not self.keep_null:
@@ -223,7 +226,7 @@ class _Merge:
             if spoilt:
                 summary.leave_out(spoilt)
                 continue
-            if self.verdicts is not None and not self.verdicts.put_into(row):
+            if not self._is_approved(row, source, folder):
                 summary.leave_out(JUDGED)
                 continue
             try:
@@ -236,8 +239,20 @@ class _Merge:
                 continue
             yield plan.split.part_of(row) if plan.split else "", shaped
 
-    def _joined(self, summary: MergeSummary) -> Iterator[tuple[dict[str, Any], Callable[[], Path]]]:
-        """Yield each row with its output, and what says the folder of its file."""
+    def _is_approved(
+        self, row: dict[str, Any], source: dict[str, Any], folder: Callable[[], Path]
+    ) -> bool:
+        """Put its verdict into a row; return whether it may be written."""
+        if self.verdicts is None or self.asked is None:
+            return True
+        output = row["output"]
+        is_stale = output is None or not self.asked.about(source, output, folder)
+        return self.verdicts.put_into(row, is_stale=is_stale)
+
+    def _joined(
+        self, summary: MergeSummary
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any], Callable[[], Path]]]:
+        """Yield each row, the same with its output, and what says the folder of its file."""
         bad: list[BadRow] = []
         hidden = 0
         with contextlib.ExitStack() as stack:
@@ -251,7 +266,7 @@ class _Merge:
                 summary.rows += 1
                 summary.without_output += output is None
                 hidden += row.get("output") is not None and "reference" in row
-                yield _join(row, output), lambda: reader.folder
+                yield row, _join(row, output), lambda: reader.folder
         summary.bad_rows = [str(row) for row in bad]
         if self.bad_rows == "fail" and bad:
             raise bad_rows_error(bad)
@@ -275,6 +290,11 @@ class _Merge:
             )
 
     def _notes(self, counts: Mapping[str, int]) -> Iterator[str]:
+        if self.asked is not None and not self.asked.is_known:
+            yield (
+                f"{verdicts_on(self.ledger)}: its call log does not tell what was asked, so that "
+                "verdicts on earlier outputs are not noticed (run --judge asks for them anew)"
+            )
         for part, count in counts.items():
             path = self.plan.paths[part]
             if not count:

@@ -10,11 +10,14 @@ from .answers import verdicts_on
 from .choice import Choice
 from .clock import Stop
 from .dataset import dataset_of
-from .errors import InputError, JsonlRunnerError, RunInterruptedError
-from .judging import check_judge, rows_to_judge
+from .errors import JsonlRunnerError, RunInterruptedError
+from .job import check_paths
+from .judging import as_judge, check_judge, rows_to_judge
 from .reader import RowReader, open_input
+from .recipes import check_indices
 from .records import BadRow
-from .turns import Turns
+from .survey import survey
+from .turns import TurnCount, Turns, check_turns
 
 if TYPE_CHECKING:
     from .config import Config
@@ -41,25 +44,49 @@ def run(config: Config, job: Job, *, judge: Judge | None = None, **how: Any) -> 
     """
     job = replace(job, data=dataset_of(job.data), beside=(verdicts_on(job.output),))
     how["stop"] = how.get("stop") or Stop()
-    if judge is not None:
-        check_judge(judge, dataset_of(job.data), job.output, job.bad_rows)
+    check(job, judge)
     summary = _all_turns(config, job, how)
     if judge is not None and summary.stopped is None:
         _judge(config, job, judge, summary, how)
     return summary
 
 
+def check(job: Job, judge: Judge | None = None) -> None:
+    """Check what can be checked before anything is paid, but for the rows themselves.
+
+    Raises:
+        ConfigError: rows are not named as in the ledger.
+        InputError: the input cannot be used so.
+        LedgerError: the output cannot be written where it should be.
+    """
+    dataset = dataset_of(job.data)
+    check_paths(job)
+    check_indices(dataset, job.output)
+    if not job.output.exists():  # rows that come later may all be without turns
+        check_turns(dataset)
+    if judge is not None:
+        check_judge(judge, dataset, job.output, job.bad_rows)
+
+
 def _all_turns(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
     dataset = dataset_of(job.data)
     if dataset.turns is None:
         return _pass(config, job, how)
-    if dataset.is_pipe:
-        raise InputError(f"{dataset}: turns are asked in several passes; give a file, no pipe")
-    turns = Turns(dataset, job.output)
-    first = turns.rows_of(1)
-    if not job.output.exists():  # the field of one that is there is compared with its call log's
-        _check_field(dataset, first, turns)
-    summary = _pass(config, replace(job, data=first), how)
+    turns, count = Turns(dataset, job.output), TurnCount(dataset)
+    with open_input(turns.rows_of(1)) as stream:
+        survey(stream, dataset, each=count.see, checks_images=False)
+    try:
+        summary = _each_turn(config, job, turns, how)
+    except JsonlRunnerError as error:
+        if error.summary is not None:
+            _count(error.summary, count)
+        raise
+    _count(summary, count)
+    return summary
+
+
+def _each_turn(config: Config, job: Job, turns: Turns, how: dict[str, Any]) -> RunSummary:
+    summary = _pass(config, replace(job, data=turns.rows_of(1)), how)
     turn = 1
     while summary.stopped is None and turn < turns.longest:
         turn += 1
@@ -75,18 +102,10 @@ def _all_turns(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
     return summary
 
 
-def _check_field(dataset: Dataset, first: Dataset, turns: Turns) -> None:
-    """Refuse a field that no row has, before all rows are paid for as if they had no turns."""
-    row: object = None
-    with open_input(first) as stream:
-        for row in RowReader(stream, str(dataset)).rows():
-            if turns.longest or isinstance(row, BadRow):
-                return
-    if isinstance(row, dict):
-        from .templates import no_field  # noqa: PLC0415  # most runs need no templates
-
-        reason = no_field(str(dataset.turns), row)
-        raise InputError(f"{dataset}: --turns {dataset.turns}: {reason} (and so for all rows)")
+def _count(summary: RunSummary, count: TurnCount) -> None:
+    """Have a summary tell of all turns, those too that wait for the one before them."""
+    summary.rows = count.rows
+    summary.turns, summary.conversations = count.turns, count.conversations
 
 
 def _pass(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:
@@ -130,24 +149,14 @@ def _judge(
         redo_changed=True,
         choice=Choice(),
         settled=None,
+        judge=judge.text,
         name="judge",
     )
     try:
-        judged = _pass(_config_of(judge, config), judging, how)
+        judged = _pass(as_judge(judge, config), judging, how)
     except JsonlRunnerError as error:
         summary.judged, error.summary = error.summary, summary
         summary.stop(error)
         raise
     judged.bad_rows = [row for row in judged.bad_rows if row not in summary.bad_rows]
     summary.judged = judged
-
-
-def _config_of(judge: Judge, config: Config) -> Config:
-    """Return the settings of a judge."""
-    params = {name: value for name, value in config.params.items() if name != "response_format"}
-    return replace(
-        config,
-        model=judge.model or config.model,
-        params={**params, **(judge.params or {})},
-        post=None,
-    )

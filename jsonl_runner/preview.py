@@ -22,6 +22,7 @@ from .reader import GroupReader, RowReader, open_input
 from .records import BadRow
 from .secret import without_login
 from .survey import bad_rows_error, survey
+from .turns import check_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,6 +152,7 @@ def render(
     """
     composer = Composer(config.model, config.params)
     dataset = dataset_of(data)
+    check_turns(dataset)
     with dataset.open() as stream:
         reader = RowReader(stream, str(dataset))
         records = reader.records()

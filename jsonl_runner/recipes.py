@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from .calllog import CallLog, SeenInput, digest_of, last_asked, last_input
 from .dataset import dataset_of
 from .errors import ConfigError
-from .turns import conversations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +27,7 @@ _INDEXING = ("index_field", "auto_index", "name_files", "turns")
 def dataset_for(data: Data, ledger: Path | None) -> Dataset:
     """Return an input as it was run into a ledger; what it says itself holds.
 
-    A conversation is one row, with all that was said in it so far.
+    A conversation is one row for each of its turns.
 
     Args:
         data: the input.
@@ -42,7 +41,7 @@ def dataset_for(data: Data, ledger: Path | None) -> Dataset:
     if ledger is None:
         return dataset
     recipe = _recorded(ledger)
-    return conversations(dataset.with_recipe(recipe) if recipe else dataset, ledger)
+    return dataset.with_recipe(recipe) if recipe else dataset
 
 
 def check_indices(dataset: Dataset, ledger: Path) -> None:

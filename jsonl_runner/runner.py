@@ -141,6 +141,7 @@ class _Run:
             self._note(note)
         found = None if self._dataset.is_pipe else self._look()
         seen, asked = seen_of(self._dataset, found), asked_of(self._config)
+        seen = seen._replace(judge=self._job.judge)
         is_new = tells_of_older(self._job.output, asked, len(held.done), self._note)
         if found is not None and found.todo == self._left_out:
             if is_new:

@@ -14,6 +14,7 @@ from .reader import open_input
 from .recipes import dataset_for
 from .summary import Failure, Tokens
 from .survey import survey
+from .turns import TurnCount, turn_by_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,8 @@ class Status:
     """Where a dataset stands.
 
     Attributes:
-        rows: rows of the input that can be used.
+        rows: rows of the input that can be used; each turn of a conversation is one.
+        turns, conversations: of the rows, those that are turns, and what they are turns of.
         done: those with an output.
         failed: those with a null.
         left: those with neither.
@@ -47,6 +49,8 @@ class Status:
     """
 
     rows: int = 0
+    turns: int = 0
+    conversations: int = 0
     done: int = 0
     failed: int = 0
     left: int = 0
@@ -88,6 +92,8 @@ def status(data: Data, ledger: Path) -> Status:
         outputs.provenance.add(entry, place)
 
     def look(group: Group, left: Sequence[int]) -> None:
+        if not result.rows:
+            counted.see(group)
         outputs.look(group)
         for which in left:
             index = group.index(which)
@@ -96,18 +102,24 @@ def status(data: Data, ledger: Path) -> Status:
                 code, message = calls.reason(index)
                 result.failures.setdefault(code, Failure(0, index, message)).count += 1
 
-    with open_input(data) as stream:
-        seen = survey(
-            stream,
-            data,
-            found.done,
-            answered=lambda: calls.answered,
-            each=look,
-            checks_images=False,
-        )
-    result.rows, result.done, result.changed = seen.rows, seen.skipped, seen.changed.count
-    result.left = seen.todo - result.failed
-    result.bad_rows = [str(row) for row in seen.bad]
+    counted = TurnCount(data)
+    for number, rows in enumerate(turn_by_turn(data, ledger)):
+        with open_input(rows) as stream:
+            seen = survey(
+                stream,
+                rows,
+                found.done,
+                answered=lambda: calls.answered,
+                each=look,
+                checks_images=False,
+            )
+        result.rows += seen.rows
+        result.done += seen.skipped
+        result.changed += seen.changed.count
+        if not number:  # of later turns the same rows are bad
+            result.bad_rows = [str(row) for row in seen.bad]
+    result.left = result.rows - result.done - result.failed
+    result.turns, result.conversations = counted.turns, counted.conversations
     for code, failure in result.failures.items():
         outputs.add_null(code, failure.count)
     result.quality = outputs.result()

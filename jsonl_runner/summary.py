@@ -76,7 +76,8 @@ class RunSummary:
     """What a run did.
 
     Attributes:
-        rows: rows of the input that can be used; None while a stream has not ended.
+        rows: rows of the input that can be used, each turn of a conversation as one; None while a
+            stream has not ended.
         skipped: rows that had their output before.
         done, failed: rows of this run with an output, and with a null.
         left: rows neither skipped, done nor failed; None while unknown.
@@ -97,6 +98,7 @@ class RunSummary:
         stop_code: the exit code that goes with it.
         judged: what was done by a judge over the outputs; None where there is none.
         unit: what is counted: `rows`, or `files`, where a row is a file.
+        turns, conversations: of the rows, those that are turns, and what they are turns of.
         failed_files: each file that failed, and why; empty where rows are counted.
     """
 
@@ -121,6 +123,8 @@ class RunSummary:
     stop_code: int = 0
     judged: RunSummary | None = None
     unit: Literal["rows", "files"] = "rows"
+    turns: int = 0
+    conversations: int = 0
     failed_files: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -228,6 +232,8 @@ class RunSummary:
             + (f" ({self.left_out:,} of them not to be tried)" if self.left_out else "")
             + f"  ({in_words(self.elapsed_s)}{rate})"
         ]
+        if self.conversations:
+            lines.append(turns_line(self.rows or 0, self.turns, self.conversations))
         if self.tokens.total:
             cost = f", cost {self.cost:.4f}" if self.cost is not None else ""
             cost += _BY.get(self.cost_from, "")
@@ -252,6 +258,13 @@ class RunSummary:
         if self.judged is not None:
             lines += [f"judge: {line}" for line in self.judged.lines()]
         return lines
+
+
+def turns_line(rows: int, turns: int, conversations: int) -> str:
+    """Return for people what was counted where rows have turns."""
+    which = "all" if turns == rows else f"{turns:,} of the"
+    plural = "" if conversations == 1 else "s"
+    return f"{which} {rows:,} rows are turns of {conversations:,} conversation{plural}"
 
 
 def failed_lines(failed: Mapping[str, str]) -> list[str]:

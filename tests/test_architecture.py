@@ -88,7 +88,7 @@ FLOORS = [
         "provenance",
     },
     {"spending", "choice", "offers", "exports", "familiar", "outputs", "recall", "turns"},
-    {"recipes"},
+    {"recipes", "judging", "bill"},
     {
         "worker",
         "preview",
@@ -99,7 +99,6 @@ FLOORS = [
         "tally",
         "guards",
         "merge",
-        "judging",
         "compact",
         "status",
         "report",

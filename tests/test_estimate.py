@@ -20,9 +20,10 @@ from support import Stage, row, write_rows
 
 from jsonl_runner import config as settings
 from jsonl_runner import estimate as room
+from jsonl_runner.bill import Amount, Asked, bill
 from jsonl_runner.choice import Choice
 from jsonl_runner.errors import InputError
-from jsonl_runner.estimate import Amount, Estimate, estimate
+from jsonl_runner.estimate import Estimate, estimate
 from jsonl_runner.offers import cheaper_models
 from jsonl_runner.pricing import Prices
 from jsonl_runner.settings.price import from_option
@@ -128,10 +129,10 @@ def test_the_cheaper_models_are_the_nearest_that_chat() -> None:
 def test_long_prompts_at_their_higher_rates() -> None:
     """Rates that hang on the prompt's length: each prompt has its own."""
     config = config_with(model="gpt-5.4")
-    counts = room._Prompts(config)  # prompts of this length take a minute to write
-    counts.by_model["gpt-5.4"] = array("q", [1000, 500_000])
-    result = Estimate(2, 2, 0, 2, counts.total(2), Amount(2000, 2000, 2000))
-    room._price(result, config, counts)
+    # Prompts of this length take a minute to write.
+    counts = {"gpt-5.4": array("q", [1000, 500_000])}
+    tokens_in, tokens_out = Amount(*[501_000.0] * 3), Amount(*[2000.0] * 3)
+    result = bill(config, Asked(2, counts, tokens_in, tokens_out))
     expected = 0.0
     for tokens in (1000, 500_000):
         used = {"prompt_tokens": tokens, "completion_tokens": 0}

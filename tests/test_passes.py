@@ -136,7 +136,9 @@ def test_a_rerun_goes_on_at_the_turn_where_a_conversation_stopped(stage: Stage) 
     assert (first.done, first.failed, first.exit_code) == (4, 1, 1)
     assert read_ledger(stage.output)["a@2"] is None
     seen = status(Dataset(stage.data, turns="turns"), stage.output)
-    assert (seen.rows, seen.done, seen.left) == (3, 2, 1)
+    assert (seen.rows, seen.done, seen.failed, seen.left) == (6, 4, 1, 1)
+    assert (first.rows, first.done, first.failed, first.left) == (6, 4, 1, 1)
+    assert (seen.turns, seen.conversations) == (first.turns, first.conversations) == (5, 2)
     second = go(stage, turns="turns")
     assert (second.skipped, second.done, second.failed, second.exit_code) == (4, 2, 0, 0)
     assert calls(stage) == 7

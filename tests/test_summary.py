@@ -197,6 +197,8 @@ def test_as_json_for_programs() -> None:
         "bad_rows": [],
         "changed": {"count": 0, "examples": []},
         "notes": [],
+        "turns": 0,
+        "conversations": 0,
         "stopped": "all gone",
         "judged": None,
         "exit_code": 3,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..answers import check_is_no_judges
 from ..calllog import fingerprints
 from ..dataset import dataset_of
 from ..errors import ConfigError, InputError
@@ -115,11 +116,13 @@ def _left(reader: GroupReader, rows: Rows) -> Iterator[Record]:
 
 
 def _check_apart(data: Dataset, output: Path) -> None:
-    """Check that the input is none of the files that are written.
+    """Check that the input is none of the files that are written, and these are nobody else's.
 
     Raises:
         InputError: it is.
+        LedgerError: the ledger is a judge's.
     """
+    check_is_no_judges(output)
     own = data.clash((output, lock_path(output), manifest_path(output)))
     if own is not None:
         raise InputError(f"{own}: input and output are the same file; name another output")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..config import Config
+    from ..judging import Judge
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -131,6 +132,43 @@ def engine_options(command: _Command) -> _Command:
     ):
         command = option(command)
     return command
+
+
+def judge_options(command: _Command) -> _Command:
+    """Add the options that say who judges outputs; taken by `judge_of`."""
+    for option in (
+        click.option(
+            "--judge-model",
+            metavar="MODEL",
+            help="The model that judges.  [default: that of the run]",
+        ),
+        click.option(
+            "--judge",
+            type=PATH,
+            metavar="FILE",
+            help="Ask a model about each output in the end: a Jinja2 template with {{ output }}.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def judge_of(options: dict[str, Any]) -> Judge | None:
+    """Return who judges outputs; None: nobody.
+
+    Raises:
+        ConfigError: the template cannot be used, or there is none.
+    """
+    from ..judging import Judge  # noqa: PLC0415  # --help need not wait for it
+
+    model = options["judge_model"]
+    if options["judge"] is None:
+        if model is not None:
+            raise ConfigError("--judge-model wants --judge: what is the model to be asked?")
+        return None
+    if model is not None and options["simulate"]:
+        model = _SIMULATED_MODEL + model
+    return Judge(options["judge"], model)
 
 
 prices_option = click.option(

@@ -62,9 +62,13 @@ def status(data: Dataset, output: Path, watched: bool, as_json: bool) -> int:
 
 
 def _print_status(found: Status) -> None:
+    from ..summary import turns_line  # noqa: PLC0415  # --help need not wait for it
+
     click.echo(
         f"rows {found.rows:,}: done {found.done:,}, failed {found.failed:,}, left {found.left:,}"
     )
+    if found.conversations:
+        click.echo(turns_line(found.rows, found.turns, found.conversations))
     for code, failure in found.failures.items():
         click.echo(failure.line(code))
     cost = f", cost {found.cost:.4f}" if found.cost is not None else ""
@@ -116,17 +120,24 @@ def validate(data: Dataset, as_json: bool) -> int:
     """
     from ..errors import EXIT_USAGE  # noqa: PLC0415
     from ..reader import open_input  # noqa: PLC0415
+    from ..summary import turns_line  # noqa: PLC0415
     from ..survey import survey  # noqa: PLC0415
+    from ..turns import TurnCount, check_turns  # noqa: PLC0415
 
+    check_turns(data)
+    count = TurnCount(data)
     with open_input(data) as stream:
-        found = survey(stream, data)
+        found = survey(stream, data, each=count.see)
+    turns = {"turns": count.turns, "conversations": count.conversations}
     if as_json:
         bad = [{"file": row.file, "line": row.line, "reason": row.reason} for row in found.bad]
-        print_json({"rows": found.rows, "bad_rows": bad})
+        print_json({"rows": count.rows, **turns, "bad_rows": bad})
     else:
         for row in found.bad:
             click.echo(row)
-        click.echo(f"{data}: {found.rows:,} rows can be used, {len(found.bad):,} cannot")
+        click.echo(f"{data}: {count.rows:,} rows can be used, {len(found.bad):,} cannot")
+        if count.conversations:
+            click.echo(turns_line(count.rows, **turns))
     return EXIT_USAGE if found.bad or not found.rows else 0
 
 

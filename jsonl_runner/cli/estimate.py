@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .calling import config_of, price_option, response_format_option
+from .calling import (
+    config_of,
+    judge_of,
+    judge_options,
+    price_option,
+    response_format_option,
+)
 from .inputs import dataset_options
 from .options import (
     PATH,
@@ -22,9 +28,13 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..bill import Amount, ModelCost
     from ..config import Config
     from ..dataset import Dataset
-    from ..estimate import Amount, Estimate, ModelCost
+    from ..estimate import Estimate
+    from ..judging import Judge
 
 #: Options of calls that nothing here hangs on; `config_of` wants to hear of them.
 _UNUSED = ("threads", "max_retries", "timeout", "temperature")
@@ -49,6 +59,13 @@ _UNUSED = ("threads", "max_retries", "timeout", "temperature")
 )
 @response_format_option
 @click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
+@judge_options
+@click.option(
+    "--verdict-tokens",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="Tokens of a verdict.  [default: learnt from the call log of the verdicts on OUTPUT]",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample of many rows.")
 @bad_rows_option
 @functools.partial(dataset_options, last="DATA")
@@ -59,7 +76,7 @@ def estimate(data: Dataset, **options: Any) -> int:
 
     Tokens of prompts are counted (above 50,000 rows: of a sample); those of answers are told,
     learnt from the call log of OUTPUT, or unknown. To learn them, run a few rows first (run
-    --sample 50).
+    --sample 50). Samples (--n) and turns count as rows; with --judge, the verdicts are counted too.
 
     \b
     Example:
@@ -68,26 +85,59 @@ def estimate(data: Dataset, **options: Any) -> int:
     from ..estimate import estimate as estimate_of  # noqa: PLC0415  # --help need not wait for it
 
     data, output = _apart(data)
-    with config_of({**dict.fromkeys(_UNUSED), "simulate": False, **options}) as config:
+    options["simulate"] = False
+    judge = judge_of(options)
+    with config_of({**dict.fromkeys(_UNUSED), **options}) as config:
         found = estimate_of(
             config,
             data,
             output,
             output_tokens=options["output_tokens"],
+            judge=judge,
+            verdict_tokens=options["verdict_tokens"],
             bad_rows=options["bad_rows"],
             seed=options["seed"],
         )
     if options["as_json"]:
         print_json(found.to_dict())
     else:
-        for line in (
-            *_rows(found, data),
-            *_tokens(found, config),
-            *_costs(found),
-            *_time(found, config),
-        ):
+        for line in _lines(found, data, config, judge):
             click.echo(line)
     return 0
+
+
+def _lines(found: Estimate, data: Dataset, config: Config, judge: Judge | None) -> Iterator[str]:
+    yield from _rows(found, data)
+    yield from _tokens(found, config)
+    yield from _costs(found)
+    yield from _time(found, config)
+    yield from (f"note: {note}" for note in found.notes if found.to_do)
+    if found.judge is None or judge is None or not found.judge.to_do:
+        return
+    from ..judging import as_judge  # noqa: PLC0415
+
+    verdicts, settings = found.judge, as_judge(judge, config)
+    plural = "verdict" if verdicts.to_do == 1 else "verdicts"
+    yield f"judge: {verdicts.to_do:,} {plural}, each on one output; on those to come as expected"
+    told = (*_tokens(verdicts, settings, "--verdict-tokens"), *_costs(verdicts))
+    yield from (f"judge: {line}" for line in (*told, *_time(verdicts, settings)))
+    both = [part.costs[0].live for part in (found, verdicts) if part.to_do]
+    if len(both) > 1 and all(part is not None for part in both):
+        yield f"outputs and verdicts together, live: {_dollars(_sum(both))}"
+
+
+def _sum(amounts: Sequence[Amount | None]) -> Amount:
+    """Return what parts of a bill come to; none of them is unknown."""
+    from ..bill import Amount  # noqa: PLC0415
+
+    known = [amount for amount in amounts if amount is not None]
+    expected = [amount.expected for amount in known if amount.expected is not None]
+    high = [amount.high for amount in known if amount.high is not None]
+    return Amount(
+        sum(expected) if len(expected) == len(known) else None,
+        sum(amount.low for amount in known),
+        sum(high) if len(high) == len(known) else None,
+    )
 
 
 def _apart(given: Dataset) -> tuple[Dataset, Path | None]:
@@ -107,7 +157,7 @@ def _rows(found: Estimate, data: Dataset) -> list[str]:
     return [f"{data}: {found.to_do:,} {plural} to do{done}{bad}; all that follows is an estimate"]
 
 
-def _tokens(found: Estimate, config: Config) -> list[str]:
+def _tokens(found: Estimate, config: Config, told: str = "--output-tokens") -> list[str]:
     if not found.to_do:
         return []
     given = found.input_tokens
@@ -123,8 +173,8 @@ def _tokens(found: Estimate, config: Config) -> list[str]:
             if out.high is None
             else f"not known, {out.high:,.0f} at the most (max_tokens)"
         )
-        return [*lines, f"tokens out: {bound}; tell with --output-tokens, or run --sample 50 first"]
-    how = "--output-tokens"
+        return [*lines, f"tokens out: {bound}; tell with {told}, or run --sample 50 first"]
+    how = told
     if found.output_from == "call log":
         how = f"mean of {found.answers:,} answers so far, {_error(out)} (95 %)"
     return [
@@ -155,7 +205,7 @@ def _costs(found: Estimate) -> list[str]:
         for cost in found.costs
     ]
     lines += _of_others(found.costs)
-    return [*lines, f"prices: {found.price_source}", *(f"note: {note}" for note in found.notes)]
+    return [*lines, f"prices: {found.price_source}"]
 
 
 def _of_others(costs: list[ModelCost]) -> list[str]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import EXIT_BUDGET, EXIT_STOPPED, EXIT_USAGE, ConfigError, JsonlRunnerError
-from .calling import budget_options, call_options, config_of, engine_options, simulate_option
+from .calling import (
+    budget_options,
+    call_options,
+    config_of,
+    engine_options,
+    judge_of,
+    judge_options,
+    simulate_option,
+)
 from .inputs import data_argument, dataset_options
 from .options import (
     PATH,
@@ -70,15 +78,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run", is_flag=True, help="Show the first three requests; send and write nothing."
 )
-@click.option(
-    "--judge",
-    type=PATH,
-    metavar="FILE",
-    help="Ask a model about each output in the end: a Jinja2 template with {{ output }}.",
-)
-@click.option(
-    "--judge-model", metavar="MODEL", help="The model that judges.  [default: that of the run]"
-)
+@judge_options
 @click.option("--redo-changed", is_flag=True, help="Call rows again whose content has changed.")
 @click.option(
     "--include-batched", is_flag=True, help="Call rows that lie in a batch, and pay for them twice."
@@ -104,7 +104,7 @@ def run(ctx: click.Context, /, data: Dataset, output: Path, **options: Any) -> i
     from .. import passes  # noqa: PLC0415  # --help need not wait for it
     from ..job import Job  # noqa: PLC0415
 
-    as_json, judge = options["as_json"], _judge(options)
+    as_json, judge = options["as_json"], judge_of(options)
     if options["dry_run"]:
         return _dry_run(data, output, options, judge)
     with config_of(options, ledger=output, output=output) as config:
@@ -129,16 +129,6 @@ def run(ctx: click.Context, /, data: Dataset, output: Path, **options: Any) -> i
     return summary.exit_code
 
 
-def _judge(options: dict[str, Any]) -> Judge | None:
-    from ..judging import Judge  # noqa: PLC0415  # --help need not wait for it
-
-    if options["judge"] is not None:
-        return Judge(options["judge"], options["judge_model"])
-    if options["judge_model"] is not None:
-        raise ConfigError("--judge-model wants --judge: what is the model to be asked?")
-    return None
-
-
 def _choice(data: Dataset, options: dict[str, Any]) -> Choice:
     """Return which rows are wished for; say what chance goes by."""
     from ..choice import Choice  # noqa: PLC0415
@@ -154,15 +144,13 @@ def _dry_run(data: Dataset, output: Path, options: dict[str, Any], judge: Judge 
     """Show the first requests; nothing is sent, and no file is touched."""
     from ..batch.manifest import waiting_rows  # noqa: PLC0415  # --help need not wait for it
     from ..indexes import IndexSet  # noqa: PLC0415
-    from ..job import Job, check_paths  # noqa: PLC0415
-    from ..judging import check_judge  # noqa: PLC0415
+    from ..job import Job  # noqa: PLC0415
+    from ..passes import check  # noqa: PLC0415
     from ..preview import SHOWN, preview  # noqa: PLC0415
 
     if data.is_stdin:
         raise ConfigError("--dry-run needs a file: what it reads of a pipe would be gone")
-    check_paths(Job(data, output))
-    if judge is not None:
-        check_judge(judge, data, output, options["bad_rows"])
+    check(Job(data, output, bad_rows=options["bad_rows"]), judge)
     with config_of({**options, "simulate": False}) as config:
         found = preview(
             config,

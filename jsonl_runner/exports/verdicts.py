@@ -6,9 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..answers import Answers, verdicts_on
-from ..calllog import read
 from ..errors import ConfigError, InputError
-from ..indexes import IndexMap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,29 +41,16 @@ class Verdicts:
                 f"{path}: there are no verdicts; make them with jsonl-runner run --judge"
             )
         self._verdicts = Answers(path)
-        self._asked = _times(path, "started")
-        self._answered = _times(ledger, "ended")
 
-    def put_into(self, row: dict[str, Any]) -> bool:
+    def put_into(self, row: dict[str, Any], *, is_stale: bool) -> bool:
         """Put its verdict into a row; return whether it is the wanted one.
 
-        A verdict that was asked for before the output was there is on an earlier output, and none.
+        Args:
+            row: gets it.
+            is_stale: whether it is on another output than the row's, and so none.
         """
-        index = row["index"]
-        asked, answered = self._asked.get(index), self._answered.get(index)
-        is_stale = asked is not None and answered is not None and answered > asked
-        verdict = None if is_stale else self._verdicts.of(index)
+        verdict = None if is_stale else self._verdicts.of(row["index"])
         if FIELD in row:
             row[_KEPT] = row[FIELD]
         row[FIELD] = verdict
         return verdict is not None and self._wanted.search(verdict) is not None
-
-
-def _times(ledger: Path, name: str) -> IndexMap:
-    """Return when each index was last asked for or answered, in milliseconds since 1970."""
-    times = IndexMap()
-    for entry in read(ledger):
-        moment = entry.get(name)
-        if entry.get("status") == "ok" and isinstance(moment, (int, float)) and moment > 0:
-            times.set(entry["index"], int(moment * 1000))
-    return times

@@ -21,6 +21,8 @@ from ..prompts import messages_of, readable
 from ..reader import GroupReader, open_input
 from ..recipes import dataset_for
 from ..secret import shorten
+from ..summary import turns_line
+from ..turns import TurnCount, turn_by_turn
 from .calls import MAX_NAME, Calls, amount, name_of, tokens_of, whole
 from .numbers import Example, Report, Row, Rows, Text
 from .reasons import EXAMPLES, NOT_SAID, UNKNOWN, Reasons, code_of, message_of
@@ -88,7 +90,8 @@ class _Files:
         self._calls = Calls(prices)
         self._reasons = Reasons()
         self._sample: dict[Place, Row] = {}
-        self._lines: dict[Place, int] = {}  # of the input, by the rows of the sample
+        #: Of the input, by the rows of the sample; and which turn of the row there it is.
+        self._lines: dict[Place, tuple[int, int]] = {}
         self._data: str | None = None
 
     def read_ledger(self) -> None:
@@ -201,23 +204,27 @@ class _Files:
         """Compare with the input, and take the sample's rows from it."""
         self._data = data.name
         rows, total, bad, without = self._rows, 0, 0, 0
-        with open_input(data) as stream:
-            for group in GroupReader(stream, str(data), checks_images=False).groups():
-                self._outputs.look(group)
-                total += len(group.places)
-                bad += len(group.bad)
-                without += sum(
-                    not self._failed.has(group.places[k]) for k in self._done.lacking(group.places)
-                )
-                for k, place in enumerate(group.places):
-                    if place in self._sample:
-                        self._show(place, group.record(k))
+        counted = TurnCount(data)
+        for turn, part in enumerate(turn_by_turn(data, self._ledger)):
+            with open_input(part) as stream:
+                for group in GroupReader(stream, str(data), checks_images=False).groups():
+                    self._outputs.look(group)
+                    total += len(group.places)
+                    if not turn:  # of later turns the same rows are bad
+                        bad += len(group.bad)
+                        counted.see(group)
+                    lacking = self._done.lacking(group.places)
+                    without += sum(not self._failed.has(group.places[k]) for k in lacking)
+                    for k, place in enumerate(group.places):
+                        if place in self._sample:
+                            self._show(place, group.record(k), turn)
         rows.total, rows.bad, rows.left = total, bad, without
         rows.foreign = rows.done + rows.failed - (total - without)
+        rows.turns, rows.conversations = counted.turns, counted.conversations
 
-    def _show(self, place: Place, record: Record) -> None:
+    def _show(self, place: Place, record: Record, turn: int) -> None:
         row = self._sample[place]
-        self._lines[place] = record.line
+        self._lines[place] = record.line, turn
         if record.messages is not None or record.images:
             turns = [_turn(message) for message in messages_of(record)]
             row.input = self._text("\n\n".join(turns))
@@ -231,7 +238,7 @@ class _Files:
         calls = self._calls
         places = list(self._sample)
         if self._lines:  # the order of the input, where there is one
-            places.sort(key=lambda place: self._lines.get(place, 2**63))
+            places.sort(key=lambda place: self._lines.get(place, (2**63, 0)))
         rows = [self._sample[place] for place in places]
         rows.sort(key=lambda row: row.output is not None)
         failures = self._reasons.groups(self._rows.failed)
@@ -321,6 +328,9 @@ def _notes(report: Report, log_name: str) -> Iterator[str]:
         )
     if report.data is None:
         yield "No input was given (--data): inputs, and rows that are left, are not shown."
+    if rows.conversations:
+        line = turns_line(rows.total or 0, rows.turns, rows.conversations)
+        yield f"{line[0].upper()}{line[1:]}: each is counted, as a run does."
     for count, text in (
         (log.passed_over, "of the call log, damaged or of another version, are passed over."),
         (rows.damaged, "of the ledger cannot be read; their rows count as not done."),

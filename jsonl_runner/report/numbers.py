@@ -17,6 +17,8 @@ class Rows:
         failed: those with nulls only.
         total, left: rows of the input that can be used, and those of them the ledger has nothing
             of; None without an input.
+        turns, conversations: of the rows of the input, those that are turns, and what they are
+            turns of.
         foreign: indices of the ledger that are not in the input; None without an input.
         bad: rows of the input that cannot be used; None without an input.
         damaged: lines of the ledger that cannot be read.
@@ -26,6 +28,8 @@ class Rows:
     failed: int = 0
     total: int | None = None
     left: int | None = None
+    turns: int = 0
+    conversations: int = 0
     foreign: int | None = None
     bad: int | None = None
     damaged: int = 0

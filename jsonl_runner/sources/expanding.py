@@ -2,11 +2,14 @@
 
 A row of `n` samples becomes the rows `7#0`, `7#1`, …; the turns of a conversation are the rows
 `7@1`, `7@2`, …, each asked with what was said before it. What makes an index is never taken apart
-again: rows of another origin may hold `#` and `@` as they like.
+again: rows of another origin may hold `#` and `@` as they like. Only beside conversations is a row
+without turns refused whose index could be that of another row's turn (`without_turns`). Samples
+meet nobody: where there are any, all rows of a ledger are samples.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..rows import check_row
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 #: What holds the number of a sample, and what keeps a field of the row's own by that name.
 SAMPLE, _KEPT = "sample", "source_sample"
 _IMAGES = ("image", "images")
+#: How the index of a turn ends.
+_OF_TURN = re.compile(r"@[1-9][0-9]*\Z")
 
 
 def samples(n: int, turns: str | None = None) -> Expand:
@@ -70,6 +75,21 @@ def turns_of(row: dict[str, Any], field: str) -> list[str] | None:
     return turns
 
 
+def without_turns(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row that has no turns, among rows that may have some.
+
+    Raises:
+        ValueError: its index could be that of another row's turn, whose answer it would be given.
+    """
+    index = str(row.get("index"))
+    if _OF_TURN.search(index):
+        raise ValueError(
+            f"index {index!r} of a row without turns is what a turn of another row is called; "
+            "name it otherwise, or run it into a ledger of its own"
+        )
+    return row
+
+
 def index_of_turn(index: object, turn: int) -> str:
     """Return the index of a conversation's turn, from 1."""
     return f"{index}@{turn}"
@@ -102,6 +122,6 @@ def first_turn(field: str) -> Expand:
 
     def expand(row: dict[str, Any]) -> list[dict[str, Any]]:
         turns = turns_of(row, field)
-        return [row if turns is None else asked_at(row, turns, 1, ())]
+        return [without_turns(row) if turns is None else asked_at(row, turns, 1, ())]
 
     return expand
