@@ -241,7 +241,10 @@ def test_wrong_options(files: Stage, words: list[str], says: str) -> None:
         ),
         (["keys", "chek"], "there is no command 'chek'; did you mean 'check'?"),
         (["xyzzy"], "there is no command 'xyzzy'; see jsonl-runner --help"),
-        (["run", "data.jsonl"], "Missing argument 'OUTPUT' (jsonl-runner run --help tells more)"),
+        (
+            ["run", "data.jsonl"],
+            "Missing argument 'OUTPUT'; write jsonl-runner run DATA... OUTPUT (",
+        ),
         (["simulate", "--fault", "500"], "'500' is not NAME=VALUE"),
         (["simulate", "--fault", "501=0.1"], "unknown fault kind '501'; the nearest are: "),
         (["simulate", "--fault", "500=often"], "'often' is no number"),

@@ -52,6 +52,53 @@ def test_help_tells_the_exit_codes_and_h_is_short_for_it(stage: Stage) -> None:
         assert code in " ".join(result.stdout.split())
 
 
+def test_help_puts_first_what_comes_first(stage: Stage) -> None:
+    """The commands of the main job stand together, and so do a command's options of one kind."""
+    told = stage.cli("--help").stdout
+    main = told.partition("The main job:\n")[2].partition("\n\n")[0]
+    assert [line.split()[0] for line in main.splitlines()] == ["validate", "run", "status", "merge"]
+    for name in cli.commands:
+        assert told.count(f"\n  {name} ") == 1
+    told = stage.cli("run", "--help").stdout
+    first = told.partition("To begin with:\n")[2].partition("\n\n")[0]
+    assert "--dry-run" in first
+    assert "--simulate" in first
+    assert "\nOptions:" not in told  # each has its section
+    assert "\nOptions:" in stage.cli("keys", "check", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--concurrency", "8"), "there is no option --concurrency; here it is --threads"),
+        (("--base-url", "x"), "there is no option --base-url; here it is --api-base"),
+        (("--api-key", KEYS[0]), "there is no option --api-key; keys go into config.json or "),
+        (("--resume",), "there is no need: the same command goes on where it stopped"),
+        (("-o", "x"), "there is no option -o; files stand alone: jsonl-runner run DATA... OUTPUT"),
+        (("--rpm", "9"), "there is no option --rpm; it is a setting: requests_per_minute in "),
+        (("--modle", "x"), "there is no option --modle; did you mean --model?"),
+        (("--zzz",), "there is no option --zzz (jsonl-runner run --help tells more)"),
+    ],
+)
+def test_options_as_other_programs_call_them(
+    stage: Stage, words: tuple[str, ...], says: str
+) -> None:
+    """Who comes from elsewhere is told the word that is used here, or that there is no need."""
+    result = stage.cli("run", "data.jsonl", "output.jsonl", *words)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert says in result.stderr
+    assert KEYS[0] not in result.stderr
+
+
+def test_a_forgotten_argument_shows_how_it_is_written(stage: Stage) -> None:
+    """All arguments, since the one that is missing is not always the one that was forgotten."""
+    for words in (("run",), ("run", "data.jsonl")):
+        told = stage.cli(*words).stderr
+        assert "Missing argument 'OUTPUT'; write jsonl-runner run DATA... OUTPUT (" in told
+    assert "write jsonl-runner report OUTPUT (" in stage.cli("report", "a", "b").stderr
+
+
 def test_version(stage: Stage) -> None:
     """`python -m jsonl_runner --version` says which one this is."""
     result = stage.cli("--version")
@@ -205,7 +252,10 @@ def test_run_tells_people_on_stderr_what_comes_next(ran: Stage) -> None:
     done = ran.run_cli()
     last = done.stderr.splitlines()[-1]
     assert last.startswith("next: jsonl-runner merge ")
-    merge = ran.cli(*last.removeprefix("next: jsonl-runner ").split())
+    write_rows(ran.data, [row(0), {"index": 7}, row(3)])
+    skipping = ran.run_cli("--bad-rows", "skip").stderr.splitlines()[-1]
+    assert skipping == f"{last} --bad-rows skip"
+    merge = ran.cli(*skipping.removeprefix("next: jsonl-runner ").split())
     assert merge.returncode == 0
     assert len(json.loads((ran.folder / "merged.json").read_text(encoding="utf-8"))) == 2
 

@@ -10,6 +10,7 @@ import click
 
 from ..secret import shorten
 from ..terminal import harmless
+from .help import Sectioned
 from .inputs import data_argument, dataset_options
 from .options import PATH, console_options, json_option, print_json, say
 from .watch import watch
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _SHOWN, _OFTEN = 60, 0.05
 
 
-@click.command(short_help="Where a dataset stands.")
+@click.command(cls=Sectioned, short_help="Where a dataset stands.")
 @data_argument
 @click.argument("output", type=PATH)
 @functools.partial(dataset_options, last="OUTPUT")
@@ -106,7 +107,7 @@ def _quality_lines(found: Quality) -> Iterator[str]:
             yield harmless(f"most frequent output: {shown} ({at_least}{rows:,} rows)")
 
 
-@click.command(short_help="Name every row that cannot be used.")
+@click.command(cls=Sectioned, short_help="Name every row that cannot be used.")
 @data_argument
 @functools.partial(dataset_options, last="DATA")
 @json_option
@@ -141,7 +142,7 @@ def validate(data: Dataset, as_json: bool) -> int:
     return EXIT_USAGE if found.bad or not found.rows else 0
 
 
-@click.command(short_help="Rewrite a ledger without what is superseded.")
+@click.command(cls=Sectioned, short_help="Rewrite a ledger without what is superseded.")
 @click.argument("output", type=PATH)
 @click.option(
     "--order",

@@ -17,6 +17,7 @@ from .calling import (
     price_option,
     response_format_option,
 )
+from .help import Sectioned
 from .inputs import dataset_options
 from .options import (
     PATH,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _UNUSED = ("threads", "max_retries", "timeout", "temperature")
 
 
-@click.command(short_help="What a dataset will cost, before anything is paid.")
+@click.command(cls=Sectioned, short_help="What a dataset will cost, before anything is paid.")
 @click.argument("data", type=PATH, nargs=-1, metavar="DATA... [OUTPUT]")
 @config_options
 @click.option(

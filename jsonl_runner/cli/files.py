@@ -9,6 +9,7 @@ import click
 
 from ..errors import EXIT_STOPPED, EXIT_USAGE, ConfigError, JsonlRunnerError
 from .calling import call_options, config_of, model_of, simulate_option
+from .help import Sectioned
 from .options import (
     PATH,
     config_options,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ..texts import FilesSummary
 
 
-@click.command(short_help="Do every text file of a folder.")
+@click.command(cls=Sectioned, short_help="Do every text file of a folder.")
 @click.argument("input_dir", type=PATH)
 @click.argument("output_dir", type=PATH)
 @click.option("--instruction", metavar="TEXT", help="What to do with each text.")

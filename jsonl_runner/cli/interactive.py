@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..terminal import harmless
 from .calling import config_of, model_of, param_option, simulate_option
+from .help import Sectioned
 from .options import config_options, console, console_options, place_of, say
 from .typing_in import typed
 
@@ -44,7 +45,7 @@ _COMMAND = re.compile(r"/([A-Za-z]+)(?:\s+(.*))?", re.DOTALL)
 _PATIENCE_S, _MORE_PATIENCE_S, _THINKING_S = 4.0, 30.0, 10.0
 
 
-@click.command(short_help="Talk to a model.")
+@click.command(cls=Sectioned, short_help="Talk to a model.")
 @click.option("--system", default="", metavar="TEXT", help="System message.")
 @click.option("--temperature", type=float, help="Sampling temperature.")
 @click.option("--max-tokens", type=int, help="Longest answer, in tokens.")

@@ -18,6 +18,7 @@ from .config import config
 from .data import compact, status, validate
 from .estimate import estimate
 from .files import files
+from .help import unknown_option, usage_of, write_commands
 from .interactive import interactive
 from .keys import keys
 from .merge import merge
@@ -40,8 +41,16 @@ _EPILOG = (
 )
 
 
+class _Front(Suggesting):
+    """The whole program."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in sections."""
+        write_commands(self, ctx, formatter)
+
+
 @click.group(
-    cls=Suggesting,
+    cls=_Front,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EPILOG,
 )
@@ -112,7 +121,12 @@ def _usage(error: click.ClickException) -> int:
         click.echo(context.get_help(), err=True)
         return EXIT_USAGE
     hint = f" ({context.command_path} --help tells more)" if context is not None else ""
-    return _fail(f"{error.format_message().rstrip('.')}{hint}", EXIT_USAGE)
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        message = unknown_option(error)
+    elif message.startswith(("Missing argument", "Got unexpected extra")):
+        message += f"; write {usage_of(context)}"
+    return _fail(f"{message}{hint}", EXIT_USAGE)
 
 
 def _explain(error: JsonlRunnerError) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..exports.forms import FORMATS
+from .help import Sectioned
 from .inputs import data_argument, dataset_options
 from .options import PATH, bad_rows_option, console_options, json_option, print_json, say
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..survey import BadRowsPolicy
 
 
-@click.command(short_help="Join input and outputs into training data.")
+@click.command(cls=Sectioned, short_help="Join input and outputs into training data.")
 @data_argument
 @click.argument("output", type=PATH)
 @click.argument("merged", type=PATH)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .help import Sectioned
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -35,6 +37,8 @@ console = Console()
 
 class Suggesting(click.Group):
     """A group that names the nearest command when one is not known."""
+
+    command_class = Sectioned
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..terminal import harmless
 from .calling import call_options, config_of, simulate_option
+from .help import Sectioned
 from .options import PATH, config_options, console, console_options, json_option, print_json, say
 from .printing import LiveAnswer, Notes, Output, Printing, answered, failed
 from .watch import views_of, watch_options
@@ -34,7 +35,7 @@ _STDIN = "-"
 _EXAMPLE = 'jsonl-runner query "What is the capital of Japan?"'
 
 
-@click.command(short_help="Ask one question, or a file of questions.")
+@click.command(cls=Sectioned, short_help="Ask one question, or a file of questions.")
 @click.argument("question", nargs=-1, metavar="[QUESTION]")
 @click.option(
     "--file",

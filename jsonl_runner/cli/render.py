@@ -9,6 +9,7 @@ import click
 
 from ..terminal import harmless
 from .calling import config_of, request_options
+from .help import Sectioned
 from .inputs import data_argument, dataset_options
 from .options import (
     bad_rows_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _UNUSED = ("threads", "max_retries", "timeout")
 
 
-@click.command(short_help="Show what would be sent, as text.")
+@click.command(cls=Sectioned, short_help="Show what would be sent, as text.")
 @data_argument
 @functools.partial(dataset_options, last="DATA")
 @click.option(

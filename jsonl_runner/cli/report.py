@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .calling import price_option, prices_option
+from .help import Sectioned
 from .inputs import dataset_options
 from .options import PATH, console_options, json_option, print_json, say
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _PAGE = Path("report.html")
 
 
-@click.command(short_help="A page on what came of a run.")
+@click.command(cls=Sectioned, short_help="A page on what came of a run.")
 @click.argument("output", type=PATH)
 @click.option(
     "--data",

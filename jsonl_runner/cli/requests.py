@@ -11,6 +11,7 @@ import click
 from ..errors import EXIT_USAGE
 from ..terminal import harmless
 from .calling import params_of
+from .help import Sectioned
 from .inputs import data_argument, dataset_options
 from .options import (
     PATH,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _LISTED = 1000
 
 
-@click.command(short_help="Write or check the request files of a batch.")
+@click.command(cls=Sectioned, short_help="Write or check the request files of a batch.")
 @data_argument
 @click.option("-o", "--output", type=PATH, help="File to write.")
 @click.option("--check", "checked", type=PATH, metavar="FILE", help="Check FILE, write nothing.")

@@ -18,6 +18,7 @@ from .calling import (
     judge_options,
     simulate_option,
 )
+from .help import Sectioned
 from .inputs import data_argument, dataset_options
 from .options import (
     PATH,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from ..summary import RunSummary
 
 
-@click.command(short_help="Do every row that has no output yet.")
+@click.command(cls=Sectioned, short_help="Do every row that has no output yet.")
 @data_argument
 @click.argument("output", type=PATH)
 @config_options
@@ -73,7 +74,12 @@ if TYPE_CHECKING:
     help="Do N rows only, taken at random of those without an output.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of that chance: the same rows again."
+    "--seed",
+    "sample_seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of that chance: the same rows again.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Show the first three requests; send and write nothing."
@@ -136,8 +142,10 @@ def _choice(data: Dataset, options: dict[str, Any]) -> Choice:
     if options["sample"] is not None:
         if data.is_pipe:
             raise ConfigError("--sample needs a file: a pipe can be read once only (try --limit)")
-        say(f"sample: {options['sample']:,} rows without an output, --seed {options['seed']}")
-    return Choice(options["limit"], options["sample"], options["seed"])
+        say(
+            f"sample: {options['sample']:,} rows without an output, --seed {options['sample_seed']}"
+        )
+    return Choice(options["limit"], options["sample"], options["sample_seed"])
 
 
 def _dry_run(data: Dataset, output: Path, options: dict[str, Any], judge: Judge | None) -> int:
@@ -192,4 +200,5 @@ def _next_steps(summary: RunSummary, data: Dataset, output: Path, command: str) 
         return [f"next: the same command tries the {summary.failed:,} nulls again"]
     merged = output.with_name("merged.json")
     files = " ".join(map(shlex.quote, (*data.given, str(output), str(merged))))
-    return [f"next: {command.replace(' run', ' merge')} {files}"]
+    skipping = " --bad-rows skip" if summary.bad_rows else ""
+    return [f"next: {command.replace(' run', ' merge')} {files}{skipping}"]
