@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from index_support import Desk
 from support import read_ledger, row, write_rows
 
-from jsonl_runner.calllog import CallLog, SeenInput
 from jsonl_runner.compact import compact
 from jsonl_runner.errors import LedgerError
-from jsonl_runner.familiar import groups_left, look
 from jsonl_runner.indexfile import SEGMENT, forget, load, path_for
 from jsonl_runner.ledger import Ledger, Scan, scan
-from jsonl_runner.reader import GroupReader, open_input
 from jsonl_runner.records import Outcome
 from jsonl_runner.status import status
 
@@ -30,15 +26,11 @@ if TYPE_CHECKING:
 
     from support import Stage
 
-    from jsonl_runner.indexes import IndexSet
-    from jsonl_runner.survey import Survey
 
 #: Small integers and texts; of each kind so few that they come again.
 INDICES = st.integers(0, 9).map(str) | st.sampled_from(["a", "b", "07", "ä", "\u2028"])
 OUTCOMES = st.lists(st.builds(Outcome, INDICES, st.none() | st.sampled_from(["yes", ""])))
 DAMAGED = st.sampled_from([b'{"torn\n', b"\0\0\0\n", b"\n", b'{"0":"by hand"}\n', b'{"x":null}\n'])
-#: What a clock's tick and a late file server may hide; such a file is looked at again.
-SETTLED_S = 3
 
 
 @pytest.fixture(scope="module")
@@ -289,74 +281,6 @@ def test_after_a_full_disk_no_index_file_tells_of_half_a_group(tmp_path: Path) -
     opened.close()
     assert sorted(read_ledger(ledger)) == ["0", "1", "2"]
     assert said(scan(ledger))["done"] == ["0", "1", "2"]
-
-
-class Counting(io.FileIO):
-    """A file that counts the bytes that are read of it."""
-
-    count = 0
-
-    def readinto(self, buffer: Any) -> int | None:
-        size = super().readinto(buffer)
-        self.count += size or 0
-        return size
-
-
-class Desk:
-    """An input and a ledger with an index file, looked at as a run does, without the calls."""
-
-    def __init__(self, folder: Path) -> None:
-        self.data, self.output = folder / "data.jsonl", folder / "output.jsonl"
-        self.read = 0
-
-    def visit(self, *answers: Outcome, output: Path | None = None) -> tuple[Survey, list[str]]:
-        """Look at the input, take all rows that are left, and have some of them answered.
-
-        Returns:
-            What was seen, and the rows that were left.
-        """
-        ledger = Ledger(self.output if output is None else output, "off", indexed_from=0)
-        raw = Counting(self.data)
-        with io.BufferedReader(raw) as stream:
-            found, kept = look(stream, self.data, ledger.path, ledger.found)
-            self.read = raw.count
-            calls = CallLog(
-                ledger.path, SeenInput(found.size, found.digest, is_clean=found.is_clean)
-            )
-            if kept is None:
-                rows = self.rows_left(ledger.found.done)
-            else:
-                ledger.know_input(kept)
-                reader = GroupReader(stream, "data")
-                rows = []
-                for group in groups_left(reader, kept.offsets, ledger.found.done):
-                    for which in ledger.found.done.lacking(group.places):
-                        record = group.record(which)
-                        kept.offsets.took(record.index, record.line)
-                        rows.append(record.index)
-        for outcome in answers:
-            ledger.append([outcome])
-            calls.append([outcome])
-        calls.close()
-        ledger.close()
-        return found, rows
-
-    def rows_left(self, done: IndexSet) -> list[str]:
-        with open_input(self.data) as stream:
-            groups = GroupReader(stream, "data").groups()
-            return [
-                group.record(which).index
-                for group in groups
-                for which in done.lacking(group.places)
-            ]
-
-    def settle(self) -> None:
-        """Make the input a file that has been left alone for a while."""
-        past = time.time_ns() - SETTLED_S * 10**9 + 1
-        os.utime(self.data, ns=(past, past))
-
-    def size(self) -> int:
-        return self.data.stat().st_size
 
 
 @pytest.fixture
