@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .calllog import CallLog, SeenInput, digest_of, last_asked, last_input
 from .dataset import dataset_of
 from .errors import ConfigError
+from .schemas import check_of_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,12 +64,17 @@ def check_indices(dataset: Dataset, ledger: Path) -> None:
         )
 
 
-def asked_of(config: Config) -> object:
-    """Return the `response_format` that the outputs of a run are to have; None: any text will do.
+def asked_of(config: Config, planned: object = None) -> object:
+    """Return the `response_format` that outputs are to have; None: any text will do.
 
     What a function of the user's (`post`) makes of answers is its own affair.
+
+    Args:
+        config: the settings of the run.
+        planned: that of the requests of a batch, which goes before it; None: they have none.
     """
-    return None if config.post else config.params.get("response_format")
+    shape = config.params.get("response_format") if planned is None else planned
+    return None if config.post is not None or check_of_format(shape) is None else shape
 
 
 def tells_of_older(ledger: Path, asked: object, outputs: int, note: Callable[[str], None]) -> bool:

@@ -83,11 +83,13 @@ def test_an_output_is_judged_by_the_run_that_answered_it(stage: Stage) -> None:
 def test_what_is_older_than_the_schema_or_was_copied_in_is_judged_by_it(stage: Stage) -> None:
     """The run says that there are such outputs, although it has nothing to do; and says it once."""
     rows = [row("old"), row("copied"), row("text", params={"response_format": {"type": "text"}})]
+    stage.run([rows[0]], params={"response_format": {"type": "text"}})
     stage.run([rows[0], rows[2]])
     with stage.output.open("a", encoding="utf-8") as stream:
         stream.write('{"copied":"no JSON"}\n')
     write_rows(stage.data, rows)
     assert wrong(stage.data, stage.output) == [], "nothing was asked"
+    assert not stage.run(params={"response_format": {"type": "text"}}).notes
     summary = stage.run(params={"response_format": SHAPE})
     (note,) = (note for note in summary.notes if "from before this --response-format" in note)
     assert "stay as they are (3)" in note
@@ -168,6 +170,11 @@ def test_outputs_of_batches_are_judged_by_what_their_batch_asked(bench: Bench) -
     write_rows(data, [*rows, row("new")])
     bench.run(config={"params": {"response_format": SHAPE}})
     assert "stay as they are (2)" in bench.notes[0]
+    bench.notes.clear()
+    for _ in range(2):  # there is nothing to do
+        bench.run(config={"params": {"response_format": JSON_MODE}})
+    assert len(bench.notes) == 1
+    assert "stay as they are (3)" in bench.notes[0]
 
 
 def test_a_batch_that_cannot_say_what_it_asked_is_checked_when_it_is_fetched(bench: Bench) -> None:
@@ -212,6 +219,28 @@ def test_a_large_schema_stands_once_in_the_log(tmp_path: Path) -> None:
     sizes = [len(line) for line in path_for(output).read_bytes().splitlines() if b'"run"' in line]
     assert [size > 4096 for size in sizes] == [True, False, False, False, True, False]
     assert wrong(data, output) == ["1"]
+
+
+def test_two_who_write_a_log_in_turn_leave_each_output_with_its_run(tmp_path: Path) -> None:
+    """A batch is planned while others are collected: each goes on where the other has written."""
+    data = write_rows(tmp_path / "data.jsonl", [row(n) for n in range(4)])
+    output = tmp_path / "output.jsonl"
+    collector, planner = CallLog(output, SEEN), CallLog(output, SEEN, JSON_MODE)
+    for index, text in (("0", "[0]"), ("1", "{}")):
+        collector.turn_to(LISTS)
+        collector.append([Outcome(index, text)])
+        planner.turn_to(JSON_MODE)
+        planner.append([])
+        with output.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({index: text}) + "\n")
+    assert wrong(data, output) == ["1"]
+    lines = path_for(output).read_bytes().count(b'"run"')
+    for _ in range(3):
+        planner.turn_to(JSON_MODE)
+        planner.append([Outcome("2", "{}")])
+    assert path_for(output).read_bytes().count(b'"run"') == lines
+    collector.close()
+    planner.close()
 
 
 @pytest.mark.parametrize(

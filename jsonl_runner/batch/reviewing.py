@@ -12,6 +12,7 @@ from .. import jsontext
 from ..lines import LineReader, read_lines
 from ..post import load_post
 from ..recall import Recall
+from ..recipes import asked_of
 from ..records import Record
 from ..review import Review, Reviewed
 from ..secret import Redactor
@@ -55,9 +56,7 @@ class Reviews:
         Args:
             planned: that of their part's requests; None: it has none.
         """
-        if self._post is not None:
-            return None  # its outputs are what it makes of answers
-        return self._shape if planned is None else planned
+        return asked_of(self._config, planned)
 
     def of_part(self, path: Path, planned: object) -> PartReview | None:
         """Return what reviews the answers of a part; None: they are taken as they come.

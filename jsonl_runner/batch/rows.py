@@ -96,8 +96,10 @@ def plan_rows(
     try:
         if check is not None:
             check(planned)
-        if planned.parts and not wishes.dry:
-            tells_of_older(rows.output, rows.asked, len(rows.done), desk.note)
+        is_new = not wishes.dry and tells_of_older(
+            rows.output, rows.asked, len(rows.done), desk.note
+        )
+        if is_new or (planned.parts and not wishes.dry):
             remember(data, rows.output, rows.asked)
     except BaseException:
         withdraw(desk, planned.parts)
