@@ -1,5 +1,6 @@
 """Time and peak memory of reading each kind of input: `python benchmarks/sources.py [rows …]`.
 
+With `--runs` ahead of the rows, of whole runs over some of them, 64 in flight, answers at once.
 Of 100,000 and 1,000,000 rows (or those given): `validate` reads every row of each kind, `merge`
 joins two of them with outputs, each a process of its own; memory is its peak resident size as the
 kernel counts it. Writes some 1 GB into the temporary folder and removes it.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import machine
 from benchmarks.batch_requests import measured
 
 _NAMES = ("index", "instruction", "input")
@@ -32,6 +34,7 @@ _CASES = (
     ("d.parquet",),
     ("d.arrow",),
 )
+_RUN = ("d.jsonl", "d.jsonl.gz", "d.parquet")
 _MERGED = ("d.jsonl", "d.jsonl.gz", "d.parquet")
 #: Rows of a row group: as many as pyarrow puts there by itself.
 _GROUP = 1024 * 1024
@@ -66,10 +69,41 @@ def lay(folder: Path, count: int) -> None:
         )
 
 
+def runs(counts: list[int]) -> None:
+    """Run some of them from the first row to the last, against the server of the benchmarks."""
+    print("| rows | file | seconds | rows/s | CPU ms per row | peak MB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for count in counts:
+        with tempfile.TemporaryDirectory() as name, machine.server() as server:
+            folder = Path(name)
+            measured(__file__, "--lay", folder, str(count))
+            config = folder / "config.json"
+            keys = [f"sk-benchmark-{number:08}" for number in range(4)]
+            config.write_text(json.dumps({"api_keys": keys, "api_base": server.base_url}))
+            config.chmod(0o600)
+            for file in _RUN:
+                output = folder / f"{file}.output.jsonl"
+                seconds, cpu, peak = measured(
+                    *("-m", "jsonl_runner", "run", folder / file, output),
+                    *("--config", config, "--threads", "64", "-q"),
+                )
+                with output.open("rb") as lines:
+                    assert sum(1 for _ in lines) == count
+                print(
+                    f"| {count:,} | {file} | {seconds:.0f} | {count / seconds:,.0f} | "
+                    f"{cpu / count * 1000:.3f} | {peak:.0f} |",
+                    flush=True,
+                )
+                output.unlink()
+
+
 def main() -> None:
     """Print a table for docs/performance.md."""
     if sys.argv[1:2] == ["--lay"]:
         lay(Path(sys.argv[2]), int(sys.argv[3]))
+        return
+    if sys.argv[1:2] == ["--runs"]:
+        runs([int(word) for word in sys.argv[2:]] or [100_000, 1_000_000])
         return
     counts = [int(word) for word in sys.argv[1:]] or [100_000, 1_000_000]
     print("| rows | command | seconds | rows/s | peak MB | MB read |")

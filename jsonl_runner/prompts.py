@@ -71,6 +71,7 @@ def messages_of(record: Record) -> list[dict[str, Any]]:
     """Return the conversation: the row's own, or instruction as system and input as user.
 
     With no input, the instruction is the user's message: a chat without one is refused by some.
+    Keys that hold null, as tables fill them in, are left out of a row's own.
     """
     messages = _messages_of(record)
     return images.with_images(messages, record.images) if record.images else messages
@@ -78,7 +79,7 @@ def messages_of(record: Record) -> list[dict[str, Any]]:
 
 def _messages_of(record: Record) -> list[dict[str, Any]]:
     if record.messages is not None:
-        return record.messages
+        return [_filled(message) for message in record.messages]
     if not record.input:
         return [{"role": "user", "content": record.instruction}]
     if not record.instruction:
@@ -87,6 +88,29 @@ def _messages_of(record: Record) -> list[dict[str, Any]]:
         {"role": "system", "content": record.instruction},
         {"role": "user", "content": record.input},
     ]
+
+
+def _filled(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message without what a table with a column for each key put into it.
+
+    APIs refuse a null `name`, and `tool_calls` that are null or none.
+    """
+    content = message.get("content")
+    if isinstance(content, list):
+        message = {**message, "content": [_some(part) for part in content]}
+    if None not in message.values() and message.get("tool_calls") != []:
+        return message
+    return {
+        name: value
+        for name, value in message.items()
+        if name == "content" or (value is not None and (name, value) != ("tool_calls", []))
+    }
+
+
+def _some(part: Any) -> Any:
+    if not isinstance(part, dict) or None not in part.values():
+        return part
+    return {name: value for name, value in part.items() if value is not None}
 
 
 def shape_of(record: Record, default: object) -> object:

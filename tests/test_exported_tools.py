@@ -184,11 +184,12 @@ NONE, TOOLS, BROKEN = None, "tools", "tool_call"
         ([ASKED, {**calls(call()), "role": "user"}, result()], "x", BROKEN, BROKEN),
         ([ASKED, {**calls(), "tool_calls": "weather"}], "x", BROKEN, BROKEN),
         ([ASKED], [call(arguments="[]")], BROKEN, BROKEN),
+        ([ASKED], [call(arguments='{"x":NaN}')], BROKEN, BROKEN),
         ([ASKED], [call(name="what is it")], BROKEN, BROKEN),
         ([ASKED], [call(name=None)], BROKEN, BROKEN),
     ],
     ids=["two", "two results", "other id", "twice", "no result", "no call", "cut off", "same id",
-         "user", "text", "list", "name", "no name"],
+         "user", "text", "list", "NaN", "name", "no name"],
 )  # fmt: skip
 def test_what_a_format_cannot_hold(
     bench: Bench, messages: list[Any], output: Any, openai: str | None, sharegpt: str | None

@@ -45,6 +45,26 @@ def test_a_rows_own_conversation_goes_as_it_is() -> None:
     assert messages_of(Record("1", "not this", "nor this", TALK)) == TALK
 
 
+def test_what_a_table_filled_in_is_not_sent() -> None:
+    """A column of objects has every key in every row; APIs refuse most of them as null."""
+    called = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    filled: list[dict[str, Any]] = [
+        {"role": "user", "content": "a", "name": None, "tool_calls": None, "tool_call_id": None},
+        {"role": "user", "content": [{"type": "text", "text": "b", "image_url": None}, "c"]},
+        {"role": "assistant", "content": None, "tool_calls": called, "weight": 0},
+        {"role": "assistant", "content": "d", "tool_calls": []},
+    ]
+    record = Record("1", messages=filled)
+    assert body_of(Composer("m", {}).compose(record))["messages"] == [
+        {"role": "user", "content": "a"},
+        {"role": "user", "content": [{"type": "text", "text": "b"}, "c"]},
+        {"role": "assistant", "content": None, "tool_calls": called, "weight": 0},
+        {"role": "assistant", "content": "d"},
+    ]
+    assert filled[0]["name"] is None
+    assert filled[3]["tool_calls"] == []
+
+
 def test_two_texts_of_a_conversation() -> None:
     """A function that takes two texts gets the system message and the last user message."""
     assert texts_of(Record("1", "", "", TALK)) == ("be brief", "two")

@@ -93,10 +93,14 @@ def _call(item: object) -> Call:
 
 
 def _json(text: str) -> Any:
-    try:
-        return jsontext.load(text.encode("utf-8", "surrogatepass"))
+    try:  # not orjson, which makes a float of a whole number above 64 bits
+        return jsontext.mended(json.loads(text, parse_constant=_refuse))
     except (ValueError, RecursionError):
         raise Unfit("tool_call") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def as_message(message: Mapping[str, Any]) -> dict[str, Any]:
