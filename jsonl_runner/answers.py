@@ -25,18 +25,24 @@ def verdicts_on(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.stem}{_VERDICTS}{ledger.suffix}")
 
 
+def judged_in(ledger: Path) -> Path | None:
+    """Return the ledger whose outputs are judged in one, by its name; None for any other."""
+    bare = ledger.suffix == _VERDICTS  # on a ledger without a suffix
+    stem, suffix = (ledger.name, "") if bare else (ledger.stem, ledger.suffix)
+    judged = stem.removesuffix(_VERDICTS)
+    return ledger.with_name(judged + suffix) if judged and judged != stem else None
+
+
 def check_is_no_judges(ledger: Path) -> None:
     """Check that a ledger is to hold outputs, by its name.
 
     Raises:
         LedgerError: verdicts on another ledger's outputs stand there, or would.
     """
-    path = ledger.resolve() if ledger.is_symlink() else ledger
-    stem, suffix = (path.name, "") if path.suffix == _VERDICTS else (path.stem, path.suffix)
-    judged = stem.removesuffix(_VERDICTS)
-    if judged and judged != stem:
+    judged = judged_in(ledger.resolve() if ledger.is_symlink() else ledger)
+    if judged is not None:
         raise LedgerError(
-            f"{ledger}: this is where a judge's verdicts on the outputs in {judged}{suffix} stand; "
+            f"{ledger}: this is where a judge's verdicts on the outputs in {judged.name} stand; "
             "name another output (run --judge writes the verdicts)"
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import jsontext
-from .answers import Answers, verdicts_on
+from .answers import Answers, judged_in, verdicts_on
 from .calllog import fingerprints, last_input
 from .dataset import dataset_of
 from .errors import ConfigError, InputError
@@ -128,6 +128,20 @@ def as_judge(judge: Judge, config: Config) -> Config:
         params={**params, **(judge.params or {})},
         post=None,
     )
+
+
+def as_judged(dataset: Dataset, ledger: Path) -> Dataset:
+    """Return an input as what a judge's ledger answers: its questions; for any other, as it is.
+
+    Args:
+        dataset: the input.
+        ledger: any.
+    """
+    outputs = judged_in(ledger)
+    seen = None if outputs is None else last_input(ledger)
+    if seen is None or seen.judge is None:
+        return dataset
+    return rows_to_judge(Judge(seen.judge), dataset, outputs)
 
 
 def check_judge(

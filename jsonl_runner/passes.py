@@ -106,6 +106,8 @@ def _count(summary: RunSummary, count: TurnCount) -> None:
     """Have a summary tell of all turns, those too that wait for the one before them."""
     summary.rows = count.rows
     summary.turns, summary.conversations = count.turns, count.conversations
+    if summary.left_out and summary.stopped is None:
+        summary.left_out = summary.left or 0  # the later turns, too, of what was not to be tried
 
 
 def _pass(config: Config, job: Job, how: dict[str, Any]) -> RunSummary:

@@ -22,7 +22,7 @@ from .reader import GroupReader, RowReader, open_input
 from .records import BadRow
 from .secret import without_login
 from .survey import bad_rows_error, survey
-from .turns import check_turns
+from .turns import TurnCount, askable, check_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,12 +46,14 @@ class Preview(NamedTuple):
 
     Attributes:
         rows: how many it would call.
+        waiting: turns of conversations that it cannot ask yet: the one before has no answer.
         requests: the first of them: `index`, `url`, `body`, `input_tokens`, `max_output_tokens`;
             images cut short.
     """
 
     rows: int
     requests: list[dict[str, Any]]
+    waiting: int = 0
 
 
 def preview(  # what a run goes by
@@ -79,38 +81,48 @@ def preview(  # what a run goes by
         InputError: the input cannot be read, or rows in it cannot be used.
         LedgerError: the ledger cannot be read.
     """
-    done = scan(output).done
-    composer = Composer(config.model, config.params)
-    with open_input(data) as stream:
-        if not stream.seekable():
-            raise InputError(f"{data}: --dry-run reads a file, not a pipe")
-        in_batches = 0
+    dataset, done = dataset_of(data), scan(output).done
+    composer, count = Composer(config.model, config.params), TurnCount(dataset)
+    shown: list[dict[str, Any]] = []
+    rows = seen = in_batches = 0
 
-        def count_batched(group: Group, left: Sequence[int]) -> None:
-            nonlocal in_batches
-            in_batches += sum(group.index(which) in batched for which in left)
+    def look(group: Group, left: Sequence[int]) -> None:
+        nonlocal in_batches
+        in_batches += sum(group.index(which) in batched for which in left)
+        if not seen:
+            count.see(group)
 
-        found = survey(
-            stream,
-            data,
-            done,
-            answered=lambda: fingerprints(output),
-            redo_changed=redo_changed,
-            each=count_batched if len(batched) else None,
-        )
-        found.check(bad_rows)
-        stream.seek(0)
-        left = left_rows(GroupReader(stream, str(data)).groups(), done, found.redo, batched)
-        rows, requests = 0, []
-        for group, which in choice.among(left, found.todo - in_batches):
-            rows += 1
-            if rows <= SHOWN:
-                record = group.record(which)
-                shown = _shown(record, composer.compose(record), config)
-                body = shown["body"]
-                body["messages"] = images.replaced(body["messages"], images.shortened)
-                requests.append(shown)
-    return Preview(rows, requests)
+    for part in askable(dataset, output):
+        with open_input(part) as stream:
+            if not stream.seekable():
+                raise InputError(f"{data}: --dry-run reads a file, not a pipe")
+            in_batches = 0
+            found = survey(
+                stream,
+                part,
+                done,
+                answered=lambda: fingerprints(output),
+                redo_changed=redo_changed,
+                each=look if len(batched) or dataset.turns is not None else None,
+            )
+            if not seen:
+                found.check(bad_rows)
+            seen += found.rows
+            stream.seek(0)
+            left = left_rows(GroupReader(stream, str(data)).groups(), done, found.redo, batched)
+            for group, which in choice.among(left, found.todo - in_batches):
+                rows += 1
+                if rows <= SHOWN:
+                    shown.append(_request(group.record(which), composer, config))
+    return Preview(rows, shown, max(0, count.rows - seen))
+
+
+def _request(record: Record, composer: Composer, config: Config) -> dict[str, Any]:
+    """Return a request as it is shown: images cut short."""
+    request = _shown(record, composer.compose(record), config)
+    body = request["body"]
+    body["messages"] = images.replaced(body["messages"], images.shortened)
+    return request
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,25 @@ def tells_of_older(ledger: Path, asked: object, outputs: int, note: Callable[[st
     return True
 
 
+def tells_of_samples(dataset: Dataset, ledger: Path, note: Callable[[str], None]) -> None:
+    """Tell the user where rows are asked less often than before: what was paid is not lost.
+
+    Args:
+        dataset: the input.
+        ledger: its ledger.
+        note: is told.
+
+    Raises:
+        LedgerError: the call log cannot be read.
+    """
+    before = (_recorded(ledger) or {}).get("n", 1)
+    if before > dataset.n:
+        note(
+            f"earlier runs asked each row {before:,} times (--n): answers beyond {dataset.n:,} "
+            f"stay in {ledger}, and merge --n {before} writes them too"
+        )
+
+
 def seen_of(dataset: Dataset, found: Survey | None) -> SeenInput:
     """Return what is to be said of an input.
 

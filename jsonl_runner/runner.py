@@ -30,7 +30,14 @@ from .job import check_paths
 from .ledger import Ledger
 from .reader import GroupReader, RowReader
 from .recall import Recall, recall_of
-from .recipes import asked_of, check_indices, remember, seen_of, tells_of_older
+from .recipes import (
+    asked_of,
+    check_indices,
+    remember,
+    seen_of,
+    tells_of_older,
+    tells_of_samples,
+)
 from .records import BadRow, without_row
 from .secret import without_login
 from .signals import stopping
@@ -147,6 +154,8 @@ class _Run:
             if is_new:
                 remember(self._dataset, self._job.output, asked, seen)
             return self._end()
+        if self._job.judge is None:
+            tells_of_samples(self._dataset, self._job.output, self._note)
         if function is None or function.uses_keys:
             job, models = self._job, sorted(self._models or ())
             self._spending = spending_of(

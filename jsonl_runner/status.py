@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .calllog import answered, read
 from .indexes import IndexMap, place_of
+from .judging import as_judged
 from .ledger import Scan, entries_of
 from .outputs import Outputs
 from .quality import Quality
@@ -79,7 +80,7 @@ def status(data: Data, ledger: Path) -> Status:
         InputError: the input cannot be read.
         LedgerError: the ledger cannot be read.
     """
-    data = dataset_for(data, ledger)
+    data = as_judged(dataset_for(data, ledger), ledger)
     outputs, found = Outputs(ledger), Scan()
     for entries in entries_of(ledger, found.damage):
         found.take(entries)

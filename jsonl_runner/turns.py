@@ -62,6 +62,14 @@ class Turns:
 
         return self._rows(asks, plain=turn == 1)
 
+    def askable(self) -> Iterator[Dataset]:
+        """Yield the rows of each turn that can be asked with the answers that are there."""
+        turn = 1
+        yield self.rows_of(turn)
+        while turn < self.longest:
+            turn += 1
+            yield self.rows_of(turn)
+
     def all(self) -> Iterator[Dataset]:
         """Yield the rows of each turn, whether or not they can be asked yet: all that there is."""
         answer_of, turn = self._answers(), 1
@@ -143,6 +151,13 @@ def turn_by_turn(
     if dataset.turns is None or dataset.then is not None:
         return iter([dataset])
     return Turns(dataset, ledger, unknown=unknown).all()
+
+
+def askable(dataset: Dataset, ledger: Path) -> Iterator[Dataset]:
+    """Yield inputs that have all rows together that a run could begin with; as `turn_by_turn`."""
+    if dataset.turns is None or dataset.then is not None:
+        return iter([dataset])
+    return Turns(dataset, ledger).askable()
 
 
 def in_order(dataset: Dataset) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from jsonl_runner import passes
 from jsonl_runner.answers import verdicts_on
 from jsonl_runner.bill import Amount
 from jsonl_runner.calllog import path_for
+from jsonl_runner.choice import Choice
 from jsonl_runner.compact import compact
 from jsonl_runner.dataset import Dataset
 from jsonl_runner.errors import BadRowsError, LedgerError
@@ -275,3 +277,50 @@ def test_an_estimate_with_a_judge_for_people(stage: Stage) -> None:
     assert "judge: 6 verdicts, each on one output; on those to come as expected" in said
     assert "judge: tokens out: 18 (3.0 a row; --verdict-tokens)" in said
     assert "outputs and verdicts together, live: $0.0" in said
+
+
+def test_a_dry_run_shows_the_turns_that_can_be_asked_now(stage: Stage) -> None:
+    """Later ones wait; the first that waits no more is shown with what was said before it."""
+    write_rows(stage.data, [{**TALKS[0], "turns": ["one"]}])
+    talk(stage, turns="turns")
+    write_rows(stage.data, TALKS)
+    words = ("run", stage.data, stage.output, "--turns", "turns", "--dry-run")
+    done = stage.cli(*words, "--config", stage.config_file())
+    indices = [request["index"] for request in json.loads(done.stdout)]
+    assert indices == ["b@1", "c", "a@2"]
+    assert "dry run: 3 requests as they would be sent" in done.stderr
+    assert "2 turns wait for the answer to the one before them" in done.stderr
+
+
+def test_turns_that_follow_what_is_not_to_be_tried(stage: Stage) -> None:
+    """They are left out with it."""
+    write_rows(stage.data, TALKS)
+    job = Job(Dataset(stage.data, turns="turns"), stage.output, quiet=True, choice=Choice(limit=1))
+    done = passes.run(stage.config(), job)
+    assert (done.rows, done.done, done.left, done.left_out) == (6, 3, 3, 3)
+
+
+def test_the_status_of_a_judge(stage: Stage) -> None:
+    """It is asked about outputs: a verdict on an earlier one is a changed row, no other is."""
+    rows = [{"index": i, "instruction": f"Question {i}"} for i in range(3)]
+    talk(stage, rows, JUDGE)
+    verdicts = verdicts_on(stage.output)
+    seen = status(stage.data, verdicts)
+    assert (seen.rows, seen.done, seen.changed) == (3, 3, 0)
+    with stage.output.open("a", encoding="utf-8") as ledger:
+        ledger.write('{"1":"by hand"}\n')
+    assert status(stage.data, verdicts).changed == 1
+    found = gather(verdicts, stage.data)
+    assert (found.rows.total, found.rows.foreign) == (3, 0)
+
+
+def test_fewer_samples_than_before(stage: Stage) -> None:
+    """What was paid stays, and how to merge it is said; with nothing to do nothing is said."""
+    rows = [{"index": i, "instruction": f"Say {i}."} for i in range(2)]
+    talk(stage, rows, n=3)
+    assert talk(stage, n=2).notes == []
+    (note,) = talk(stage, [*rows, {"index": 9, "instruction": "Say 9."}], n=2).notes
+    assert note.startswith("earlier runs asked each row 3 times (--n): answers beyond 2 stay in")
+    target = stage.folder / "merged.jsonl"
+    assert merge(stage.data, stage.output, target).written == 6
+    assert merge(Dataset(stage.data, n=3), stage.output, target).written == 8

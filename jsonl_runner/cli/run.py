@@ -171,7 +171,10 @@ def _dry_run(data: Dataset, output: Path, options: dict[str, Any], judge: Judge 
         )
     print_json(found.requests)
     shown = f"the first {SHOWN} of {found.rows:,}" if found.rows > SHOWN else f"{found.rows:,}"
-    say(f"dry run: {shown} requests as they would be sent; nothing was sent, no file was touched")
+    plural = "request" if found.rows == 1 else "requests"
+    say(f"dry run: {shown} {plural} as they would be sent; nothing was sent, no file was touched")
+    if found.waiting:
+        say(f"{found.waiting:,} turns wait for the answer to the one before them, and come later")
     return 0
 
 

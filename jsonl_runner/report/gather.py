@@ -14,6 +14,7 @@ from .. import jsontext
 from ..calllog import path_for
 from ..errors import InputError
 from ..indexes import IndexSet, place_of, places_of
+from ..judging import as_judged
 from ..ledger import entries_of, parse_line
 from ..lines import LineReader, read_blocks
 from ..outputs import Outputs
@@ -72,7 +73,7 @@ def gather(
     if data is None:
         files.look_at_outputs()
     else:
-        files.read_data(dataset_for(data, ledger))
+        files.read_data(as_judged(dataset_for(data, ledger), ledger))
     return files.report()
 
 
