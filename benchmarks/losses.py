@@ -21,6 +21,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# The tests kill workers too.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from ray_support import workers_below
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -71,17 +76,6 @@ def server(latency_s: float) -> Iterator[Server]:
             yield Server(process)
         finally:
             process.terminate()
-
-
-def workers_below(raylets: list[int]) -> list[int]:
-    """Return the process ids of our workers on some nodes."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent in raylets and (entry / "cmdline").read_text().startswith("ray::Station"):
-                found.append(int(entry.name))
-    return found
 
 
 def wait_for(reached: Callable[[], bool]) -> None:

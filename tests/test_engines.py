@@ -148,7 +148,7 @@ def test_a_defect_ends_the_run_with_its_own_words(make: Make, tmp_path: Path, pl
 
     def broken() -> Iterator[Record]:
         yield from rows(tmp_path, 2)
-        until(lambda: len(begun(tmp_path)) == 2)
+        until(lambda: len(begun(tmp_path)) == 2, PATIENCE_S)
         if place == "reader":
             raise OSError("the disk is gone")
         yield from rows(tmp_path, 1, {0: "raise"})

@@ -61,6 +61,23 @@ def test_a_killed_worker_costs_what_it_had_in_flight(cluster: Cluster, tmp_path:
     assert 1 <= len(again) <= lead.losses[0][1] <= 8
 
 
+def test_after_a_stop_a_dead_workers_rows_are_left(cluster: Cluster, tmp_path: Path) -> None:
+    """They are not begun again, neither there nor elsewhere; those of the other come back."""
+    gate, stop = tmp_path / "gate", Stop()
+    waiting = dict.fromkeys(range(100), f"wait {gate}")
+    groups = RayEngine(cluster, PlainLead(2, 2), stop=stop).outcomes(rows(tmp_path, 100, waiting))
+    while len(begun(tmp_path)) < 4:
+        assert next(groups) == []
+    stop.request()
+    killed = next(tmp_path.glob("pid-*"))
+    os.kill(int(killed.name.removeprefix("pid-")), signal.SIGKILL)
+    gate.touch()
+    found = indices(groups)
+    assert 2 <= len(found) < len(begun(tmp_path)) < 100
+    assert set(found) < set(begun(tmp_path))
+    assert len(begun(tmp_path)) == len(set(begun(tmp_path)))
+
+
 def test_rows_in_store_go_to_who_has_nothing_to_do(cluster: Cluster, tmp_path: Path) -> None:
     """At the end of the input a slow worker keeps its calls alone, not what it has in store."""
     gate = tmp_path / "gate"

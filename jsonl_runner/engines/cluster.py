@@ -41,16 +41,21 @@ _STORE_BYTES = 80 * 2**20
 #: Processors that a worker asks Ray for: it waits for answers, and a core serves many. Not 0, so
 #: that a head node that offers none (`num-cpus: 0`, as KubeRay advises) gets no workers.
 _CPUS = 0.01
-#: What Ray heeds: it would tell its makers of each start, and build an environment that uv made
-#: anew for each worker.
+#: What Ray heeds, some of it when it is imported: it would tell its makers of each start, build an
+#: environment that uv made anew for each worker, and start a cluster of its own in place of one
+#: that is lost.
 _SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 #: Ray takes the token that lies on this machine for a cluster that it finds by itself alone.
 _AUTH_MODE = "RAY_AUTH_MODE"
 _HINT = f"; where a cluster asks for a token, set {_AUTH_MODE}=token"
-_LOCAL_HINT = "; it keeps its files in RAY_TMPDIR: a folder with room, and a short name"
+_LOCAL_HINT = (
+    "; it keeps its files in RAY_TMPDIR, a folder with room and a short name, and a token in the "
+    "home folder"
+)
 #: Where it says of which node it speaks, and what that lacks; and what colours its words.
 _NODE, _LACKING = re.compile(r"\bip=([\w.:]+)"), re.compile(r"No module named '([\w.]+)'")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -78,6 +83,8 @@ class Cluster:
     """
 
     def __init__(self, address: str, environ: Mapping[str, str]) -> None:
+        for name, value in _SURROUNDINGS.items():
+            os.environ.setdefault(name, value)
         try:
             import ray  # noqa: PLC0415
         except ImportError as error:
@@ -105,8 +112,6 @@ class Cluster:
             raise ConfigError(f"--ray-address {address}: nobody takes connections there")
         if self.is_local:
             own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
-        for name, value in _SURROUNDINGS.items():
-            os.environ.setdefault(name, value)
         try:
             with (
                 _environment(environ if self.is_local else {}),
@@ -163,24 +168,28 @@ class Cluster:
 
     def hire(self) -> Any:
         """Return a new worker; Ray places it when it can."""
-        return self._station.remote()
+        with _connected():
+            return self._station.remote()
 
     def open(self, worker: Any, make: Callable[[], Duty]) -> Future[Report]:
         """Have a worker begin."""
         from ray import cloudpickle  # noqa: PLC0415
 
         packed = cloudpickle.dumps(make)
-        future: Future[Report] = worker.open.remote(__version__, packed).future()
+        with _connected():
+            future: Future[Report] = worker.open.remote(__version__, packed).future()
         return future
 
     def step(self, worker: Any, order: Order) -> Future[Report]:
         """Give a worker an order."""
-        future: Future[Report] = worker.step.remote(order).future()
+        with _connected():
+            future: Future[Report] = worker.step.remote(order).future()
         return future
 
     def close_worker(self, worker: Any) -> Future[None]:
         """Have a worker let go of what it has open."""
-        future: Future[None] = worker.close.remote().future()
+        with _connected():
+            future: Future[None] = worker.close.remote().future()
         return future
 
     def dismiss(self, worker: Any) -> None:
@@ -199,18 +208,16 @@ class Cluster:
         from ray import exceptions  # noqa: PLC0415
 
         try:
-            return future.result()
+            with _connected():
+                return future.result()
+        except RunStoppedError:
+            raise
         except exceptions.RayTaskError as error:
             raise RuntimeError(f"a worker failed: {error.cause!r}") from None
         except exceptions.RayError as error:
             if lacking := _LACKING.search(str(error)):
                 return Report(is_over=True, ended=ConfigError(_lack(lacking[1], str(error))))
             raise WorkerLostError(_first_line(error)) from None
-        except ConnectionError as error:  # Ray's client says so
-            raise RunStoppedError(
-                f"the connection to the Ray cluster is lost ({_first_line(error)}); the same "
-                "command goes on where this run ended"
-            ) from None
         except Exception as error:  # noqa: BLE001  # what it sent cannot be read, or Ray is at its end
             raise RuntimeError(f"Ray failed: {error!r}") from None
 
@@ -218,6 +225,18 @@ class Cluster:
         """Leave the cluster; one of its own ends."""
         with contextlib.suppress(Exception):  # it may be gone
             self._open.close()
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    """Tell the end of the connection, as Ray's client has it, in words of ours."""
+    try:
+        yield
+    except ConnectionError as error:
+        raise RunStoppedError(
+            f"the connection to the Ray cluster is lost ({_first_line(error)}); the same command "
+            "goes on where this run ended"
+        ) from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import queue
 import time
 from collections import deque
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -371,13 +372,9 @@ class RayEngine:
 
     def _close(self) -> None:
         """Let the workers close what they have open."""
-        calls = [
-            self._cluster.close_worker(slot.worker) for slot in self._slots if slot in self._free
-        ]
-        deadline = time.monotonic() + _GRACE_S
-        for call in calls:
-            with contextlib.suppress(Exception):  # it may be gone: then all is said
-                call.exception(max(0.0, deadline - time.monotonic()))
+        with contextlib.suppress(Exception):  # they may be gone: then all is said
+            calls = [self._cluster.close_worker(slot.worker) for slot in self._free]
+            wait(calls, _GRACE_S)
 
     def _dismiss(self, slot: _Slot) -> None:
         self._free.pop(slot, None)
