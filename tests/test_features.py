@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from jsonl_runner import Dataset
+from jsonl_runner import Dataset, InputError
 from jsonl_runner.reader import RowReader
 
 if TYPE_CHECKING:
@@ -170,3 +170,10 @@ def test_maps_are_objects(tmp_path: Path) -> None:
     assert cells(path) == [
         {"a": [{"1": "1970-01-01T00:00:00"}]}, None, [["a", []], ["a", None]],
     ]  # fmt: skip
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    """No row can hold both, and none is dropped in silence."""
+    content = table([1], pa.int64(), CLASS).rename_columns(["index", "x", "x"])
+    with pytest.raises(InputError, match="two columns are called 'x'; rename one"):
+        cells(as_parquet(tmp_path, content))

@@ -126,12 +126,19 @@ def _decoded(arrow: Any, batches: Generator[Any], beside: Path) -> Iterator[list
         if batch is None:
             return None
         if readers is None:
+            _check_names(batch.schema.names)
             readers = readers_of(batch.schema.metadata, beside)
         return list(_rows_of(arrow, batch, readers))
 
     with ThreadPoolExecutor(1, "reader") as reader, contextlib.closing(batches):
         while (rows := reader.submit(decode).result()) is not None:
             yield rows
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two columns are called {name!r}; rename one")
 
 
 def _rows_of(arrow: Any, batch: Any, readers: Mapping[str, Reader]) -> Iterator[dict[str, Any]]:
