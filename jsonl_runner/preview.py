@@ -179,9 +179,7 @@ def render(
 
 
 def _rendered(record: Record, where: str, composer: Composer, config: Config) -> Rendered:
-    messages = [
-        (str(message["role"]), readable(message.get("content"))) for message in messages_of(record)
-    ]
+    messages = [(str(message["role"]), readable(message)) for message in messages_of(record)]
     request = _shown(record, composer.compose(record), config)
     return Rendered(record.index, where, messages, request)
 

@@ -157,8 +157,14 @@ def text_of(content: object) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def readable(content: object) -> str:
-    """Return a message's content to be read: its texts, and a word for each image."""
+def readable(message: Mapping[str, Any]) -> str:
+    """Return a message to be read: its texts, a word for each image, and the tools it calls."""
+    said = _readable(message.get("content"))
+    calls = message.get("tool_calls")
+    return "\n".join(filter(None, (said, jsontext.dump(calls).decode() if calls else "")))
+
+
+def _readable(content: object) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):

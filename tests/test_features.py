@@ -104,12 +104,15 @@ def test_a_class_in_a_prompt(tmp_path: Path) -> None:
         (PICTURE, {"_type": "Image"}, {"bytes": None, "path": "a.png"}, "a.png"),
         (pa.list_(PICTURE), {"feature": {"_type": "Image"}, "_type": "List"},
          [{"bytes": PNG, "path": None}], [URL]),
+        (pa.list_(pa.string()), {"feature": {"_type": "Json"}, "_type": "List"},
+         ['{"role":"user"}', "5", "no", None], [{"role": "user"}, 5, "no", None]),
+        (pa.string(), {"_type": "Json", "decode": False}, "5", "5"),
         (pa.int64(), {"num_classes": 2, "_type": "ClassLabel"}, 1, 1),
         (pa.int64(), {"dtype": "int64", "_type": "Value"}, 1, 1),
         (pa.int64(), "nonsense", 1, 1),
     ],
     ids=["list", "sequence", "old list", "object", "list of objects, once", "list of objects",
-         "picture", "path", "pictures", "no names", "number", "nonsense"],
+         "picture", "path", "pictures", "JSON", "JSON as it is", "no names", "number", "nonsense"],
 )  # fmt: skip
 def test_wherever_it_stands(tmp_path: Path, kind: Any, feature: Any, value: Any, want: Any) -> None:
     """In lists and objects, as each generation of `datasets` wrote them."""

@@ -136,7 +136,7 @@ def test_images_in_messages(tmp_path: Path) -> None:
     assert row["messages"] == messages
     assert image["image_url"] == {"url": "cat.png", "detail": "low"}, "the row stays as it is"
     assert texts_of(Record("1", "", "", messages)) == ("", "What?")
-    assert readable(messages[0]["content"]).startswith('[image: cat.png]\n{"type":"image_url"}\n')
+    assert readable(messages[0]).startswith('[image: cat.png]\n{"type":"image_url"}\n')
 
 
 def test_an_image_without_a_user_message(tmp_path: Path) -> None:

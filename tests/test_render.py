@@ -42,6 +42,23 @@ def test_it_shows_every_message(stage: Stage) -> None:
     assert not stage.simulator.journal.calls
 
 
+def test_calls_of_tools_are_shown(stage: Stage) -> None:
+    """A message may hold nothing else, and would look empty."""
+    called = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": called},
+        {"role": "tool", "tool_call_id": "c", "content": "b"},
+    ]
+    write_rows(stage.data, [{"index": 1, "messages": messages}])
+    result = stage.cli("render", "data.jsonl")
+    assert result.stdout.partition("tokens\n")[2] == (
+        "--- user\na\n--- assistant\n"
+        '[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]\n'
+        "--- tool\nb\n\n"
+    )
+
+
 def test_json_is_what_would_be_sent(stage: Stage) -> None:
     """The requests with the settings of a run; the image is in it whole, but not in the text."""
     write_rows(stage.data, [{**row(0, "Hi"), "image": "cat.png", "params": {"seed": 7}}])

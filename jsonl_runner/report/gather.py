@@ -312,7 +312,7 @@ def _tell(row: Row, entry: dict[str, Any]) -> None:
 
 
 def _turn(message: dict[str, Any]) -> str:
-    return f"{message['role']}: {readable(message.get('content'))}"
+    return f"{message['role']}: {readable(message)}"
 
 
 def _notes(report: Report, log_name: str) -> Iterator[str]:

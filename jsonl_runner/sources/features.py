@@ -1,8 +1,8 @@
-"""What `datasets` knows of a table's columns: names of classes, and pictures.
+"""What `datasets` knows of a table's columns: names of classes, pictures, and JSON.
 
 It stands as JSON in the schema of each Arrow and Parquet file that it writes (`huggingface`), and
-beside a saved dataset in `dataset_info.json`. A class is a number there, and a picture its bytes
-with the name of its file.
+beside a saved dataset in `dataset_info.json`. A class is a number there, a picture its bytes with
+the name of its file, and what is of many types its JSON.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def _reader(feature: object) -> Reader | None:
         return partial(_name, names) if isinstance(names, list) else None
     if kind == "Image":
         return _picture
+    if kind == "Json" and feature.get("decode") is not False:
+        return _value
     if kind in _LISTS:
         return _list_reader(feature.get("feature"))
     if isinstance(kind, str):
@@ -96,6 +98,14 @@ def _name(names: list[Any], cell: Any) -> Any:
     if cell == -1:
         return None
     return names[cell] if 0 <= cell < len(names) else cell
+
+
+def _value(cell: Any) -> Any:
+    """Return what is kept as its JSON, such as messages of which each has other keys."""
+    try:
+        return json.loads(cell) if isinstance(cell, str) else cell
+    except (ValueError, RecursionError):
+        return cell
 
 
 def _picture(cell: Any) -> Any:
