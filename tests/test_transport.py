@@ -417,6 +417,7 @@ def test_no_connection_says_so(dial: Open) -> None:
         ("http://api.invalid/v1", "dns", "api.invalid cannot be resolved"),
         ("nonsense://host/v1", "url", "check api_base"),
     ],
+    ids=["closed", "no-name", "no-scheme"],  # not by a port that is another in each process
 )
 def test_why_there_is_no_connection(dial: Open, address: str, code: str, words: str) -> None:
     """The code is for programs, the message says where it was tried and what to check."""
