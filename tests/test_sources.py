@@ -257,10 +257,14 @@ ARRAY = b'[\n{"index": 1, "instruction": "x"},\n'
         ("d.jsonl.gz", GOOD, "d.jsonl.gz: this is no gzip data, although its name ends in .gz"),
         (
             "d.jsonl.gz",
-            gzip.compress(GOOD)[:-9],
+            gzip.compress(GOOD, mtime=0)[:-9],
             "d.jsonl.gz: the gzip data is cut off before its end; get the file again",
         ),
-        ("d.jsonl.gz", gzip.compress(GOOD) + b"rest", "d.jsonl.gz: the gzip data is damaged ("),
+        (
+            "d.jsonl.gz",
+            gzip.compress(GOOD, mtime=0) + b"rest",
+            "d.jsonl.gz: the gzip data is damaged (",
+        ),
         (
             "d.jsonl.zst",
             zstandard.compress(GOOD)[:-5],
@@ -273,7 +277,7 @@ ARRAY = b'[\n{"index": 1, "instruction": "x"},\n'
         ("d.csv", zipped("d.csv"), "d.csv: this is a ZIP archive: "),
         ("d.csv", zipped("xl/workbook.xml"), "d.csv: this is an Excel workbook: save the sheet"),
         ("d.tar", tarred("d.jsonl"), "d.tar: this is a tar archive: unpack it (tar -xf FILE)"),
-        ("d.tgz", gzip.compress(tarred("d.jsonl")), "d.tgz: this is a tar archive: "),
+        ("d.tgz", gzip.compress(tarred("d.jsonl"), mtime=0), "d.tgz: this is a tar archive: "),
         ("d.json", bz2.compress(GOOD), "d.json: this is packed with bzip2: unpack it first ("),
         ("d.xz", lzma.compress(GOOD), "d.xz: this is packed with xz: unpack it first (unxz FILE)"),
         ("d.parquet", POINTER, "d.parquet: this is a pointer of Git LFS, and not the file: get"),
