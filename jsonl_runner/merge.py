@@ -28,7 +28,7 @@ from .reader import RowReader, open_input
 from .recipes import dataset_for
 from .records import BadRow
 from .remote import written_to
-from .survey import bad_rows_error
+from .survey import BadRows
 from .turns import conversations
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class MergeSummary:
         without_output: rows that have no output; left out, or written with null.
         left_out: rows with an output that are not written, by reason.
         parts: rows in each part of a split.
-        bad_rows: rows that cannot be used, a line of text each.
+        bad_rows: rows that cannot be used, a line of text each (see `first_of`).
         damage: ledger lines that cannot be read.
         notes: what else the user should know, a line of text each.
     """
@@ -253,7 +253,7 @@ class _Merge:
         self, summary: MergeSummary
     ) -> Iterator[tuple[dict[str, Any], dict[str, Any], Callable[[], Path]]]:
         """Yield each row, the same with its output, and what says the folder of its file."""
-        bad: list[BadRow] = []
+        bad = BadRows()
         hidden = 0
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(open_input(self.data))
@@ -267,9 +267,9 @@ class _Merge:
                 summary.without_output += output is None
                 hidden += row.get("output") is not None and "reference" in row
                 yield row, _join(row, output), lambda: reader.folder
-        summary.bad_rows = [str(row) for row in bad]
+        summary.bad_rows = bad.lines()
         if self.bad_rows == "fail" and bad:
-            raise bad_rows_error(bad)
+            raise bad.error()
         if summary.rows == summary.without_output:
             raise InputError(
                 f"{self.ledger}: it holds no output for any of the {summary.rows:,} rows of "

@@ -21,7 +21,7 @@ from .prompts import Composer, messages_of, readable
 from .reader import GroupReader, RowReader, open_input
 from .records import BadRow
 from .secret import without_login
-from .survey import bad_rows_error, survey
+from .survey import bad_row_error, survey
 from .turns import TurnCount, askable, check_turns
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def render(
                 limit -= 1
                 yield _rendered(record, reader.where(), composer, config)
             elif bad_rows == "fail":
-                raise bad_rows_error([record])
+                raise bad_row_error(record)
             elif bad is not None:
                 bad.append(record)
 

@@ -42,8 +42,8 @@ from .records import BadRow, without_row
 from .secret import without_login
 from .signals import stopping
 from .spending import spending_of
-from .summary import Named, RunSummary
-from .survey import Survey, bad_rows_error
+from .summary import Named, RunSummary, first_of
+from .survey import BadRows, Survey, bad_row_error
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class _Run:
         self._told = False
         self._batched = IndexSet() if job.include_batched else waiting_rows(job.output)
         self._left_out = 0
+        self._bad = BadRows()  # of a stream
         self._models: set[str] | None = None if config.max_cost is None else set()
         self._unpriced = Named()
         self._spending: Spending | None = None
@@ -144,7 +145,7 @@ class _Run:
 
     def go(self, function: StandIn | None) -> RunSummary:
         held = self._ledger.found
-        for note in (*self._config.notes, *self._ledger.notes, *map(str, held.damage)):
+        for note in (*self._config.notes, *self._ledger.notes, *first_of(held.damage)):
             self._note(note)
         found = None if self._dataset.is_pipe else self._look()
         seen, asked = seen_of(self._dataset, found), asked_of(self._config)
@@ -212,7 +213,7 @@ class _Run:
         summary.rows, summary.skipped = found.rows, found.skipped
         to_do = found.todo - self._left_out
         summary.left_out = to_do - self._job.choice.count(to_do)
-        summary.bad_rows = [str(row) for row in found.bad]
+        summary.bad_rows = found.bad.lines()
         if not self._job.redo_changed:
             summary.changed = found.changed
         if summary.changed.count:
@@ -268,10 +269,11 @@ class _Run:
 
     def _take_bad(self, row: BadRow) -> bool:
         """Note a bad row of a stream; return whether the run goes on."""
-        self._summary.bad_rows.append(str(row))
+        self._bad.append(row)
+        self._summary.bad_rows = self._bad.lines()
         if self._job.bad_rows == "skip":
             return True
-        self._stop.request(bad_rows_error([row]))
+        self._stop.request(bad_row_error(row))
         return False
 
     def _loop(

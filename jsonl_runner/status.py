@@ -40,7 +40,7 @@ class Status:
         failed: those with a null.
         left: those with neither.
         changed: those with an output whose content has changed since.
-        bad_rows: rows that cannot be used, a line of text each.
+        bad_rows: rows that cannot be used, a line of text each (see `first_of`).
         damage: ledger lines that cannot be read.
         failures: the nulls by reason, with an example each.
         calls: calls made in all runs so far.
@@ -118,7 +118,7 @@ def status(data: Data, ledger: Path) -> Status:
         result.done += seen.skipped
         result.changed += seen.changed.count
         if not number:  # of later turns the same rows are bad
-            result.bad_rows = [str(row) for row in seen.bad]
+            result.bad_rows = seen.bad.lines()
     result.left = result.rows - result.done - result.failed
     result.turns, result.conversations = counted.turns, counted.conversations
     for code, failure in result.failures.items():

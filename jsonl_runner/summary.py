@@ -10,7 +10,7 @@ from .errors import EXIT_COMPLETE, EXIT_SOME_NULL, JsonlRunnerError
 from .limits import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .records import Outcome
 
@@ -91,7 +91,7 @@ class RunSummary:
         budget: what limits there are and what was spent of them; None without any.
         elapsed_s: seconds.
         failures: by reason.
-        bad_rows: rows that cannot be used, a line of text each.
+        bad_rows: rows that cannot be used, a line of text each (see `first_of`).
         changed: rows whose content changed since they were answered.
         notes: what was put right or is odd.
         stopped: why the run ended early; None when it did not.
@@ -265,6 +265,18 @@ def turns_line(rows: int, turns: int, conversations: int) -> str:
     which = "all" if turns == rows else f"{turns:,} of the"
     plural = "" if conversations == 1 else "s"
     return f"{which} {rows:,} rows are turns of {conversations:,} conversation{plural}"
+
+
+def first_of(items: Sequence[object], count: int | None = None) -> list[str]:
+    """Return things of one kind for people, a line each: the first, and how many more there are.
+
+    Args:
+        items: the things; the first `LISTED` are enough.
+        count: how many there are; None: as many as `items`.
+    """
+    more = (len(items) if count is None else count) - LISTED
+    lines = list(map(str, items[:LISTED]))
+    return [*lines, f"… and {more:,} more"] if more > 0 else lines
 
 
 def failed_lines(failed: Mapping[str, str]) -> list[str]:

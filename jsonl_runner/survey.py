@@ -10,7 +10,7 @@ from .indexes import IndexSet
 from .offsets import Offsets
 from .reader import GroupReader
 from .records import BadRow, fingerprint, fingerprint_number, has_lost_images
-from .summary import LISTED, Named
+from .summary import LISTED, Named, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +20,52 @@ if TYPE_CHECKING:
 
 #: What to do about rows that cannot be used.
 BadRowsPolicy = Literal["fail", "skip"]
+
+
+@dataclass
+class BadRows:
+    """Rows that cannot be used: how many (`len`), the first of them, what they have in common.
+
+    Attributes:
+        count: of all of them.
+        first: the first.
+        files: what messages call the files that they stand in.
+        kind: why they cannot be used, without what it tells of the single row; None where there is
+            more than one such reason.
+    """
+
+    count: int = 0
+    first: list[BadRow] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
+    kind: str | None = None
+
+    def append(self, row: BadRow) -> None:
+        """Count a row."""
+        kind = row.reason.split(";", 1)[0]
+        self.kind = kind if not self.count or kind == self.kind else None
+        self.count += 1
+        self.files.add(row.file)
+        if self.count <= LISTED:
+            self.first.append(row)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def lines(self) -> list[str]:
+        """Return them for people, a line each; of many the first, and how many more there are."""
+        return first_of(self.first, self.count)
+
+    def error(self) -> BadRowsError:
+        """Return the error that names them."""
+        plural = "row" if self.count == 1 else "rows"
+        others = len(self.files) - 1
+        more = f" and {others:,} other file{'s' if others > 1 else ''}" if others else ""
+        return BadRowsError(
+            f"{self.first[0].file}{more}: {self.count:,} {plural} cannot be used; mend them, or "
+            "leave them out with --bad-rows skip",
+            self.lines(),
+            self.count,
+        )
 
 
 @dataclass
@@ -39,7 +85,7 @@ class Survey:
 
     rows: int = 0
     skipped: int = 0
-    bad: list[BadRow] = field(default_factory=list)
+    bad: BadRows = field(default_factory=BadRows)
     changed: Named = field(default_factory=Named)
     redo: IndexSet = field(default_factory=IndexSet)
     start: int | None = None
@@ -67,32 +113,17 @@ class Survey:
         """
         if policy != "fail" or not self.bad:
             return
-        first = self.bad[0]
-        if self.rows or len(self.bad) == 1 or len({_kind_of(row) for row in self.bad}) > 1:
-            raise bad_rows_error(self.bad)
-        count = len(self.bad)
+        if self.rows or self.bad.count == 1 or self.bad.kind is None:
+            raise self.bad.error()
+        first, count = self.bad.first[0], self.bad.count
         raise BadRowsError(f"{first} (and so for all {count:,} rows)", [], count)
 
 
-def _kind_of(row: BadRow) -> str:
-    """Return a reason without what it tells of the single row."""
-    return row.reason.split(";", 1)[0]
-
-
-def bad_rows_error(bad: list[BadRow]) -> BadRowsError:
-    """Return the error that names bad rows."""
-    rows = [str(row) for row in bad[:LISTED]]
-    if len(bad) > LISTED:
-        rows.append(f"… and {len(bad) - LISTED:,} more")
-    plural = "row" if len(bad) == 1 else "rows"
-    others = len({row.file for row in bad}) - 1
-    more = f" and {others:,} other file{'s' if others > 1 else ''}" if others else ""
-    return BadRowsError(
-        f"{bad[0].file}{more}: {len(bad):,} {plural} cannot be used; mend them, or leave them out "
-        "with --bad-rows skip",
-        rows,
-        len(bad),
-    )
+def bad_row_error(row: BadRow) -> BadRowsError:
+    """Return the error that names a single bad row."""
+    bad = BadRows()
+    bad.append(row)
+    return bad.error()
 
 
 def survey(  # noqa: PLR0913  # what a look goes by
@@ -126,7 +157,8 @@ def survey(  # noqa: PLR0913  # what a look goes by
     fingerprints: IndexMap | None = None
     reader = GroupReader(stream, str(name), known=known, checks_images=checks_images)
     for group in reader.groups():
-        found.bad += group.bad
+        for row in group.bad:
+            found.bad.append(row)
         found.rows += len(group.places)
         left = done.lacking(group.places)
         if not group.bad:

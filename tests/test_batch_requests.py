@@ -347,10 +347,10 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
         write(tmp_path / "none" / "r.jsonl", made(1))
     assert names(tmp_path) == set()
     written = write(target, [*made(2), bad], bad_rows="skip")
-    assert (written.requests, written.bad) == (2, [bad])
+    assert (written.requests, written.bad.first) == (2, [bad])
     too_large = Line("9", "9", b"x" * (usable_bytes(OPENAI) + 1), "m", 1, 4)
     written = write(target, [*made(1), too_large], bad_rows="skip")
-    assert str(written.bad[0]).startswith("d:4: its request has")
+    assert str(written.bad.first[0]).startswith("d:4: its request has")
 
 
 # --- checking

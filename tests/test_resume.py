@@ -229,6 +229,36 @@ def test_bad_rows_of_a_pipe(stage: Stage, clock: FakeClock) -> None:
     assert read_ledger(stage.output) == want([row(number) for number in range(6)])
 
 
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_of_many_bad_rows_the_first_are_told(
+    stage: Stage, clock: FakeClock, *, is_pipe: bool
+) -> None:
+    """Their number is told, and memory holds no more of them; `validate` names each."""
+    text = "\n".join(["{broken"] * 33 + [json.dumps(row(0))])
+    stage.data.write_text(text, encoding="utf-8")
+    if is_pipe:
+        summary = streamed(stage, text, clock, bad_rows="skip")
+    else:
+        summary = stage.run(job={"bad_rows": "skip"})
+    assert (summary.done, summary.exit_code) == (1, 1)
+    assert [line.partition(":")[2].partition(":")[0] for line in summary.bad_rows[:-1]] == [
+        str(line) for line in range(1, 21)
+    ]
+    assert summary.bad_rows[-1] == "… and 13 more"
+    assert stage.cli("validate", stage.data).stdout.count("not JSON") == 33
+    named = json.loads(stage.cli("validate", stage.data, "--json").stdout)
+    assert len(named["bad_rows"]) == 33
+
+
+def test_of_many_damaged_lines_the_first_are_told(stage: Stage) -> None:
+    """A ledger that somebody spoilt by hand does not fill the screen; its rows are done again."""
+    stage.output.write_bytes(b'{"0":"yes"}\n' + b'{"1":torn\n' * 25)
+    summary = stage.run([row(0), row(1)])
+    assert (summary.skipped, summary.done) == (1, 1)
+    assert sum("its row counts as not done" in note for note in summary.notes) == 20
+    assert "… and 5 more" in summary.notes
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_a_pipe_that_stays_open_does_not_keep_ctrl_c_waiting(stage: Stage) -> None:
     """What came through the pipe is written at once, and SIGINT ends the wait for more."""

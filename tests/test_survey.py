@@ -63,7 +63,7 @@ def test_rows_done_and_to_do_are_counted() -> None:
     """A row is done if its index is, whether it is written as a string or as an integer."""
     found = look(lines_of(row(0), row("1"), row("a"), row(3)), "0", "1", "a", "elsewhere")
     assert (found.rows, found.skipped, found.todo) == (4, 3, 1)
-    assert (found.bad, found.changed.count) == ([], 0)
+    assert (found.bad.count, found.changed.count) == (0, 0)
 
 
 def test_a_new_input_has_all_to_do() -> None:
@@ -109,7 +109,7 @@ def test_bad_rows_are_no_rows() -> None:
     content = lines_of(BROKEN, row(0), row(0), "", {"index": 1}, row(2))
     found = look(content, "0")
     assert (found.rows, found.skipped, found.todo) == (2, 1, 1)
-    assert [(bad.file, bad.line) for bad in found.bad] == [("d.jsonl", n) for n in (1, 3, 5)]
+    assert [(bad.file, bad.line) for bad in found.bad.first] == [("d.jsonl", n) for n in (1, 3, 5)]
 
 
 def test_the_first_row_to_do_can_be_gone_to() -> None:

@@ -15,7 +15,7 @@ from ..ledger import Ledger
 from ..prompts import Composer
 from ..recipes import asked_of, unseen
 from ..secret import without_login
-from ..summary import RunSummary
+from ..summary import RunSummary, first_of
 from .collect import Collector, fetch
 from .desk import Desk, Watched
 from .manifest import Manifest, manifest_path
@@ -113,7 +113,7 @@ class Batches:
         self._collector: Collector | None = None
         self._polling = Polling(self.desk, self._watched)
         self._began = self._clock.now()
-        for note in (*config.notes, *self._ledger.notes, *map(str, self._ledger.found.damage)):
+        for note in (*config.notes, *self._ledger.notes, *first_of(self._ledger.found.damage)):
             self._note(note)
 
     def __enter__(self) -> Self:
@@ -156,7 +156,7 @@ class Batches:
         summary = self.summary
         if summary.rows is None:
             summary.rows, summary.skipped = survey.rows, survey.skipped
-            summary.bad_rows = [str(row) for row in (*survey.bad, *planned.bad)]
+            summary.bad_rows = survey.bad.lines() + planned.bad.lines()
             summary.changed = survey.changed
         if survey.changed.count:
             self._note(

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from ..errors import LedgerError
 from ..records import fingerprint
-from ..survey import bad_rows_error
+from ..survey import BadRows
 from .fileless import UnevenSplitter
 from .manifest import parts_folder
 from .parts import PLANNED, WITHDRAWN, Item, Part
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..prompts import Composer
-    from ..records import BadRow, Record
+    from ..records import Record
     from ..sources.stream import BadRowOf
     from ..survey import BadRowsPolicy
     from .desk import Desk
@@ -64,7 +64,7 @@ class Planned:
 
     parts: list[Part] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    bad: list[BadRow] = field(default_factory=list)
+    bad: BadRows = field(default_factory=BadRows)
 
     @property
     def rows(self) -> int:
@@ -178,9 +178,9 @@ class Planner:
 
     def _check(self, planned: Planned) -> None:
         if planned.bad and self._wishes.bad_rows == "fail":
-            raise bad_rows_error(planned.bad)
+            raise planned.bad.error()
 
-    def _parts(self, records: Iterable[Record], bad: list[BadRow]) -> Iterator[Part]:
+    def _parts(self, records: Iterable[Record], bad: BadRows) -> Iterator[Part]:
         limits = {
             "max_requests": self._wishes.max_requests,
             "max_tokens": self._wishes.max_tokens,

@@ -15,7 +15,7 @@ from .. import jsontext
 from ..errors import ConfigError, LedgerError
 from ..records import BadRow
 from ..sources.stream import bad_rows_of
-from ..survey import bad_rows_error
+from ..survey import BadRows
 from .requests import index_in
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Written:
     files: list[Path] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     ids: Path | None = None
-    bad: list[BadRow] = field(default_factory=list)
+    bad: BadRows = field(default_factory=BadRows)
 
     @property
     def requests(self) -> int:
@@ -100,7 +100,7 @@ def write_requests(
                 files.put(part, line)
             files.end()
         if written.bad and bad_rows == "fail":
-            raise bad_rows_error(written.bad)
+            raise written.bad.error()
         if not splitter.parts:
             raise ConfigError(f"{name}: not one of its rows can be a request")
         written.files = _names_of(target, len(splitter.parts))

@@ -16,11 +16,12 @@ from .options import PATH, console_options, json_option, print_json, say
 from .watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ..dataset import Dataset
     from ..quality import Quality
+    from ..reader import Group
     from ..status import Status
 
 #: Characters of an output in a line, and the share of the rows from which on it is told.
@@ -127,15 +128,22 @@ def validate(data: Dataset, as_json: bool) -> int:
 
     check_turns(data)
     count = TurnCount(data)
+    named: list[dict[str, str | int]] = []
+
+    def each(group: Group, left: Sequence[int]) -> None:
+        count.see(group, left)
+        for row in group.bad:
+            if as_json:
+                named.append({"file": row.file, "line": row.line, "reason": row.reason})
+            else:
+                click.echo(row)
+
     with open_input(data) as stream:
-        found = survey(stream, data, each=count.see)
+        found = survey(stream, data, each=each)
     turns = {"turns": count.turns, "conversations": count.conversations}
     if as_json:
-        bad = [{"file": row.file, "line": row.line, "reason": row.reason} for row in found.bad]
-        print_json({"rows": count.rows, **turns, "bad_rows": bad})
+        print_json({"rows": count.rows, **turns, "bad_rows": named})
     else:
-        for row in found.bad:
-            click.echo(row)
         click.echo(f"{data}: {count.rows:,} rows can be used, {len(found.bad):,} cannot")
         if count.conversations:
             click.echo(turns_line(count.rows, **turns))

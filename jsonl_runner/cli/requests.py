@@ -183,12 +183,12 @@ def _tell(written: Written, notes: list[str], profile: Profile, *, as_json: bool
                 "requests": written.requests,
                 "files": files,
                 "ids": None if written.ids is None else str(written.ids),
-                "bad_rows": [{"line": row.line, "reason": row.reason} for row in written.bad],
+                "bad_rows": [{"line": row.line, "reason": row.reason} for row in written.bad.first],
                 "notes": notes,
             }
         )
-    for row in written.bad:
-        say(harmless(f"left out {row}"))
+    for line in written.bad.lines():
+        say(harmless(f"left out {line}"))
     for note in notes:
         say(f"note: {harmless(note)}")
     if written.ids is not None:
