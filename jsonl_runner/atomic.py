@@ -67,6 +67,8 @@ class _Beside:
     def open(self) -> None:
         if self.path.is_dir():
             raise LedgerError(f"{self.path}: this is a directory; give a file name")
+        if not self.path.parent.is_dir():
+            raise LedgerError(f"{self.path}: its folder does not exist; make it first")
         self.stream = self.temporary.open("xb")
 
     def finish(self) -> None:

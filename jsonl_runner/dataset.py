@@ -98,7 +98,7 @@ class Dataset:
         if isinstance(self.template, Path):
             object.__setattr__(self, "template_name", self.template_name or str(self.template))
         for name in ("template", "system"):
-            object.__setattr__(self, name, _text_of(getattr(self, name), name))
+            object.__setattr__(self, name, text_of(getattr(self, name), name))
         object.__setattr__(self, "_shape", self._new_shape())
 
     def _check(self) -> None:
@@ -304,8 +304,16 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _text_of(given: str | Path | None, what: str) -> str | None:
-    """Return a text that was given, or stands in the file that was."""
+def text_of(given: str | Path | None, what: str) -> str | None:
+    """Return a text that was given, or stands in the file that was.
+
+    Args:
+        given: the text, or the file's path.
+        what: what messages call it.
+
+    Raises:
+        ConfigError: the file cannot be read, or is empty.
+    """
     if not isinstance(given, Path):
         return given
     try:

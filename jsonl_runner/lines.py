@@ -54,7 +54,7 @@ def read_blocks(path: Path, start: int = 0) -> Iterator[Lines]:
                 start += len(whole) - len(parts[0])
             if rest := b"".join(parts):
                 yield Lines(start, [rest], torn=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None
@@ -123,7 +123,7 @@ def last_line(path: Path, beginning: bytes, since: int = 0) -> bytes | None:
                     stream.seek(start + at + (0 if is_first else 1))
                     return stream.readline()
                 end, after = start, block[: len(mark) - 1]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read ({error.strerror})") from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,6 @@ import pytest
 from support import row, write_rows
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
     from support import Stage
@@ -293,6 +294,46 @@ def test_a_merge_with_another_ledger(files: Stage) -> None:
     assert error.startswith("none.jsonl: there is no such ledger; make it with")
     error = refused(files, "merge", "data.jsonl", "other.jsonl", "other.jsonl")
     assert "would overwrite other.jsonl; name another" in error
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "says"),
+    [
+        ("merged.xlsx", 2, "merged.xlsx: .xlsx is not written; name a file that ends in .json, "),
+        ("-", 2, "-: standard output is not written; name a file"),
+        ("folder/merged.json", 4, "its folder does not exist; make it first"),
+    ],
+)
+def test_a_merged_file_that_cannot_be(files: Stage, target: str, code: int, says: str) -> None:
+    """JSON under the name of a workbook would be found out late."""
+    (files.folder / "ledger.jsonl").write_text('{"0": "x"}\n', encoding="utf-8")
+    assert says in refused(files, "merge", "data.jsonl", "ledger.jsonl", target, code=code)
+
+
+def test_files_into_a_file(files: Stage) -> None:
+    """The outputs of a folder of texts want a folder."""
+    (files.folder / "texts").mkdir()
+    (files.folder / "texts" / "a.txt").write_text("a", encoding="utf-8")
+    words = ("files", "texts", "data.jsonl", "--instruction", "x", "--config", "settings.json")
+    assert refused(files, *words) == "data.jsonl: this is a file; name a folder for the outputs"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX shells and devices")
+def test_streams_that_are_closed_or_full(files: Stage) -> None:
+    """As under cron: the run is done, and no file of it has the number of a closed stream."""
+    words = " ".join(map(shlex.quote, files.command(*RUN)))
+    for streams, code in (("<&- >&- 2>&-", 0), ("--json > /dev/full", 4)):
+        result = subprocess.run(
+            ["sh", "-c", f"{words} {streams}"],
+            cwd=files.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert result.returncode == code, result.stderr
+        assert "defect" not in result.stderr
+        assert len(files.output.read_bytes().splitlines()) == 3
 
 
 @pytest.mark.parametrize("text", ["my notes\nof the year", '{\n  "settings": 1\n}\n'])

@@ -201,7 +201,9 @@ def test_merging_twice_is_merging_once(desk: Desk) -> None:
     assert desk.files() == {"data.jsonl", "output.jsonl", "merged.json"}
 
 
-@pytest.mark.parametrize(("name", "says"), [("none/m.json", "No such file"), (".", "a directory")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("none/m.json", "folder does not exist"), (".", "a directory")]
+)
 def test_a_place_where_no_file_can_be(desk: Desk, name: str, says: str) -> None:
     """The target is named with what is wrong, and nothing is left behind."""
     desk.lay(ROWS, [("3", "x")])

@@ -89,6 +89,13 @@ def test_a_question_on_stdin(query: Queries, words: tuple[str, ...]) -> None:
     assert query(*words, stdin="\ufeff" + text + "\r\n")[0] == told(text) + "\n"
 
 
+def test_a_system_message_may_stand_in_a_file(query: Queries, tmp_path: Path) -> None:
+    """As that of a run; the name of a file is nothing to send."""
+    (tmp_path / "system.txt").write_text("Be brief.\n", encoding="utf-8")
+    out, _ = query(JAPAN, "--system", f"@{tmp_path / 'system.txt'}")
+    assert out == told(JAPAN, "Be brief.") + "\n"
+
+
 def test_system_model_and_parameters_reach_the_server(query: Queries) -> None:
     """`--system` is a system message; a model and a cut are the server's to see."""
     out, _ = query(JAPAN, "--system", "Be brief.", "--model", "gpt-x", "--temperature", "0.1")

@@ -21,7 +21,7 @@ _SECTIONS = {
     "judge_model",
     "How calls are made": "api_base proxy transport provider threads max_retries timeout cache "
     "fsync engine ray_address workers",
-    "What it costs": "max_cost max_tokens_total output_tokens price prices",
+    "What it costs": "max_cost max_tokens_total output_tokens verdict_tokens price prices",
     "What is told": "live log_file metrics_port metrics_host as_json quiet verbose debug help",
 }
 _SECTION_OF = {name: title for title, names in _SECTIONS.items() for name in names.split()}

@@ -26,6 +26,7 @@ from ..terminal import harmless
 from .calling import config_of, model_of, param_option, simulate_option
 from .help import Sectioned
 from .options import config_options, console, console_options, place_of, say
+from .shaping import system_text
 from .typing_in import typed
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _PATIENCE_S, _MORE_PATIENCE_S, _THINKING_S = 4.0, 30.0, 10.0
 
 
 @click.command(cls=Sectioned, short_help="Talk to a model.")
-@click.option("--system", default="", metavar="TEXT", help="System message.")
+@click.option("--system", default="", metavar="TEXT|@FILE", help="System message.")
 @click.option("--temperature", type=float, help="Sampling temperature.")
 @click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
 @param_option
@@ -80,7 +81,7 @@ def interactive(**options: Any) -> int:
         screen = Screen()
         source = typed(tuple(f"/{name}" for name in _COMMANDS), screen.note)
         config = replace(config, post=None)  # noqa: PLW2901  # what is shown is what was said
-        conversation = Conversation(config, system=options["system"], note=screen.note)
+        conversation = Conversation(config, system=system_text(options["system"]), note=screen.note)
         with contextlib.closing(conversation), _terminating():
             return Talk(config, conversation, screen, source).run()
 

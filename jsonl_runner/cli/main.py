@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 import traceback
@@ -10,7 +12,7 @@ from typing import NoReturn
 import click
 
 from .. import __version__
-from ..errors import EXIT_USAGE, BadRowsError, JsonlRunnerError, RunInterruptedError
+from ..errors import EXIT_FILE, EXIT_USAGE, BadRowsError, JsonlRunnerError, RunInterruptedError
 from ..terminal import harmless
 from .batch import batch
 from .cache import cache
@@ -33,6 +35,10 @@ from .tokens import tokens
 
 #: The shells' 128 + SIGPIPE, and EX_SOFTWARE of sysexits.h: neither says "some rows are null".
 _EXIT_PIPE, _EXIT_DEFECT = 141, 70
+
+#: Of the standard streams.
+_LAST_STREAM = 2
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _EPILOG = (
     "Exit codes: 0 every row has its output, 1 some rows are null, 2 usage, configuration or input "
@@ -89,6 +95,7 @@ for command in (
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    _hold_streams()
     sys.exit(_run())
 
 
@@ -105,14 +112,35 @@ def _run() -> int:
     except (SystemExit, BrokenPipeError):
         # The reader of our output (head, less) has had enough: click ends with an exit of its own.
         return _EXIT_PIPE
+    except OSError as error:
+        if error.errno not in _DISK_IS_FULL:
+            return _defect(error)
+        return _fail(f"what is printed cannot be written ({error.strerror}); make room", EXIT_FILE)
     except Exception as error:  # the border of the process  # noqa: BLE001
-        if console.debug:
-            traceback.print_exc()
-        what = f"{type(error).__name__}: {error}"
-        return _fail(
-            f"{what} (a defect of jsonl-runner: please report what --debug shows)", _EXIT_DEFECT
-        )
+        return _defect(error)
     return result if isinstance(result, int) else 0
+
+
+def _hold_streams() -> None:
+    """Give standard streams that are closed a place that is nowhere.
+
+    Else the next file that is opened, perhaps the ledger, has their number, and whatever some
+    library prints goes into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STREAM:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:  # the other two are looked at where they are wanted
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+
+def _defect(error: Exception) -> int:
+    if console.debug:
+        traceback.print_exc()
+    what = f"{type(error).__name__}: {error}"
+    return _fail(
+        f"{what} (a defect of jsonl-runner: please report what --debug shows)", _EXIT_DEFECT
+    )
 
 
 def _usage(error: click.ClickException) -> int:

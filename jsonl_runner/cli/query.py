@@ -23,6 +23,7 @@ from .calling import call_options, config_of, simulate_option
 from .help import Sectioned
 from .options import PATH, config_options, console, console_options, json_option, print_json, say
 from .printing import LiveAnswer, Notes, Output, Printing, answered, failed
+from .shaping import system_text
 from .watch import views_of, watch_options
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ _EXAMPLE = 'jsonl-runner query "What is the capital of Japan?"'
     metavar="N",
     help="Ask N questions of --file at a time at the most.  [default: keys x 16]",
 )
-@click.option("--system", metavar="TEXT", help="System message ahead of each question.")
+@click.option("--system", metavar="TEXT|@FILE", help="System message ahead of each question.")
 @click.option(
     "--cache/--no-cache",
     default=None,
@@ -92,6 +93,7 @@ def query(ctx: click.Context, /, question: tuple[str, ...], **options: Any) -> i
       printf 'One?\\nTwo?\\n' | jsonl-runner query --file - -o answers.jsonl --simulate
     """
     _check(question, options)
+    options["system"] = system_text(options["system"])
     sizes = [size for size in (options["batch_size"], options["threads"]) if size is not None]
     options["threads"] = min(sizes, default=None)
     output = options["output"]

@@ -56,6 +56,20 @@ def shape_of(options: dict[str, Any]) -> dict[str, Any]:
     if template is not None:
         found["template"] = template
     if system:
-        is_file = system.startswith(_OF_FILE)
-        found["system"] = Path(system.removeprefix(_OF_FILE)) if is_file else system
+        found["system"] = _system_of(system)
     return found
+
+
+def _system_of(given: str) -> str | Path:
+    return Path(given.removeprefix(_OF_FILE)) if given.startswith(_OF_FILE) else given
+
+
+def system_text(given: str | None) -> str:
+    """Return the system message of a single question, which a file may hold as a run's may.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    from ..dataset import text_of  # noqa: PLC0415  # --help need not wait for it
+
+    return (given and text_of(_system_of(given), "system")) or ""

@@ -31,6 +31,11 @@ _SUFFIXES = {
 }
 #: The format of a file whose name alone says it.
 _OF_CONTAINER = {"array": "json", "lines": "jsonl", "csv": "csv", "parquet": "parquet"}
+#: What is some other kind of file, as everybody knows: JSON in it would be found out late.
+_OTHERS = (
+    *(".xlsx", ".xls", ".ods", ".tsv", ".arrow", ".feather"),
+    *(".yaml", ".yml", ".db", ".sqlite", ".zip", ".bz2", ".xz"),
+)
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -65,6 +70,12 @@ def form_of(target: Path, name: str | None) -> Form:
     Raises:
         ConfigError: there is no such format, or the file's name says something else.
     """
+    ending = target.suffix.lower()
+    if ending in _OTHERS or target.name == "-":
+        raise ConfigError(
+            f"{target}: {ending or 'standard output'} is not written; name a file that ends in "
+            f"{', '.join(kind for kind in _SUFFIXES if kind != '.ndjson')}"
+        )
     _, suffix, compression = _parts_of(target)
     container = _SUFFIXES.get(suffix.lower())
     packed = _COMPRESSIONS.get(compression, "")
