@@ -41,14 +41,15 @@ _STORE_BYTES = 80 * 2**20
 #: Processors that a worker asks Ray for: it waits for answers, and a core serves many. Not 0, so
 #: that a head node that offers none (`num-cpus: 0`, as KubeRay advises) gets no workers.
 _CPUS = 0.01
-#: What Ray heeds, some of it when it is imported: it would tell its makers of each start, build an
-#: environment that uv made anew for each worker, and start a cluster of its own in place of one
-#: that is lost.
+#: What Ray heeds: it would tell its makers of each start, and build an environment that uv made
+#: anew for each worker.
 _SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
+#: What its client heeds beside, and reads when Ray is imported: in place of a cluster that is lost
+#: it would begin one of its own.
+_CLIENT_SURROUNDINGS = {"RAY_ENABLE_AUTO_CONNECT": "0"}
 #: Ray takes the token that lies on this machine for a cluster that it finds by itself alone.
 _AUTH_MODE = "RAY_AUTH_MODE"
 _HINT = f"; where a cluster asks for a token, set {_AUTH_MODE}=token"
@@ -83,7 +84,8 @@ class Cluster:
     """
 
     def __init__(self, address: str, environ: Mapping[str, str]) -> None:
-        for name, value in _SURROUNDINGS.items():
+        more = _CLIENT_SURROUNDINGS if address.startswith(_CLIENT) else {}
+        for name, value in (_SURROUNDINGS | more).items():
             os.environ.setdefault(name, value)
         try:
             import ray  # noqa: PLC0415
