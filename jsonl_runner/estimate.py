@@ -214,8 +214,7 @@ def estimate(
         JsonlRunnerError: a vocabulary of this package is damaged.
     """
     dataset = dataset_for(data, output)
-    if output is None or not output.exists():
-        check_turns(dataset)
+    check_turns(dataset, output)
     lengths = _Lengths(output, output_tokens)
     unknown = lengths.stand_in or ""
     count = TurnCount(dataset)

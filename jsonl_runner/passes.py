@@ -62,8 +62,7 @@ def check(job: Job, judge: Judge | None = None) -> None:
     dataset = dataset_of(job.data)
     check_paths(job)
     check_indices(dataset, job.output)
-    if not job.output.exists():  # rows that come later may all be without turns
-        check_turns(dataset)
+    check_turns(dataset, job.output)
     if judge is not None:
         check_judge(judge, dataset, job.output, job.bad_rows)
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     _AnswerOf = Callable[[str], str | None]
 
 
+#: Names among which the one is looked for that was meant; rows may have others each.
+_MANY_FIELDS = 1000
+
+
 class Turns:
     """The rows of a dataset's conversations, as far as a ledger has answers.
 
@@ -196,29 +200,36 @@ class TurnCount:
                 self.conversations += 1
 
 
-def check_turns(dataset: Dataset) -> None:
+def check_turns(dataset: Dataset, ledger: Path | None = None) -> None:
     """Check that a dataset's turns can be asked, before all rows are taken for such without any.
+
+    Args:
+        dataset: the input.
+        ledger: its ledger; None: there is none. Beside one that is there the field's name is no
+            slip, since it is compared with its call log's, and rows may all be without turns.
 
     Raises:
         InputError: it is a pipe, or no row has the field that is to hold them.
     """
-    field, row = dataset.turns, None
+    field = dataset.turns
     if field is None:
         return
     if dataset.is_pipe:
         raise InputError(f"{dataset}: turns are asked in several passes; give a file, no pipe")
-    has_field = False
+    if ledger is not None and ledger.exists():
+        return
+    fields: dict[str, None] = {}
 
-    def look(found: dict[str, Any]) -> list[dict[str, Any]]:
-        nonlocal row, has_field
-        row, has_field = found, has_field or field in found
-        return [found]
+    def look(row: dict[str, Any]) -> list[dict[str, Any]]:
+        if len(fields) < _MANY_FIELDS or field in row:
+            fields.update(dict.fromkeys(row))
+        return [row]
 
     with open_input(replace(dataset, n=1, then=look)) as stream:
-        if any(has_field for _line in stream):
+        if any(field in fields for _line in stream):
             return
-    if row is not None:
+    if fields:
         from .templates import no_field  # noqa: PLC0415  # most runs need no templates
 
-        reason = no_field(field, row)
+        reason = no_field(field, fields)
         raise InputError(f"{dataset}: --turns {field}: {reason} (and so for all rows)")

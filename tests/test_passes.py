@@ -408,8 +408,11 @@ def test_passes_want_a_file(stage: Stage, tmp_path: Path) -> None:
     line = b'{"index":1,"turns":["a"]}\n'
     writer = threading.Thread(target=pipe.write_bytes, args=(line,), daemon=True)
     writer.start()  # so that an open would not wait for ever
-    with pytest.raises(InputError, match="in several passes; give a file"):
-        passes.run(stage.config(), Job(Dataset(pipe, turns="turns"), stage.output, quiet=True))
+    for there in (False, True):
+        if there:
+            stage.output.touch()
+        with pytest.raises(InputError, match="in several passes; give a file"):
+            passes.run(stage.config(), Job(Dataset(pipe, turns="turns"), stage.output, quiet=True))
     assert writer.is_alive()
 
 

@@ -61,7 +61,7 @@ def test_a_slip_in_the_name_of_the_turns_is_told_by_all(stage: Stage, command: s
         skip = []
     done = stage.cli(*words, "--turns", "turn", *skip)
     assert done.returncode == 2
-    line = f'error: {stage.data}: --turns turn: the row has no field "turn"; its fields are'
+    line = f'error: {stage.data}: --turns turn: the row has no field "turn"; did you mean "turns"?'
     assert line in done.stderr
     assert "(and so for all rows)" in done.stderr
     assert not stage.simulator.journal.calls
