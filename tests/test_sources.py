@@ -283,6 +283,7 @@ ARRAY = b'[\n{"index": 1, "instruction": "x"},\n'
         ("d.parquet", POINTER, "d.parquet: this is a pointer of Git LFS, and not the file: get"),
         ("d.jsonl", POINTER, "d.jsonl: this is a pointer of Git LFS, and not the file: get it ("),
         ("d.calls.jsonl", b'{"run":{"size":1}}\n', "d.calls.jsonl: this is the call log of a run"),
+        ("d.jsonl.index", b"jsonl-runner index file 1\n\0", "d.jsonl.index: this is the index"),
         ("d.jsonl", GOOD.decode().encode("utf-16"), "d.jsonl: not UTF-8; it looks like UTF-16: "),
         ("d.jsonl", GOOD.decode().encode("utf-16-le"), "d.jsonl: not UTF-8; it looks like UTF-16L"),
     ],

@@ -8,6 +8,7 @@ from ..errors import InputError
 #: Bytes that are looked at: a tar archive says so behind its first 257.
 HEAD = 512
 _WORKBOOK = ("an Excel workbook", "save the sheet as CSV UTF-8")
+_ALONE = "name the data alone; a pattern such as *.jsonl* takes in what runs wrote, too"
 _ZIP = b"PK\x03\x04"
 #: What they begin with, what that is, and what is to be done.
 _FOREIGN = (
@@ -22,11 +23,8 @@ _FOREIGN = (
         "a pointer of Git LFS, and not the file",
         "get it (git lfs pull)",
     ),
-    (
-        b'{"run":{"size":',
-        "the call log of a run",
-        "name the data alone; a pattern such as *.jsonl takes in logs and outputs, too",
-    ),
+    (b'{"run":{"size":', "the call log of a run", _ALONE),
+    (b"jsonl-runner index file", "the index file of an output", _ALONE),
     (_ZIP, "a ZIP archive", "unpack it (unzip FILE), and give the file in it"),
 )
 _TAR = b"ustar"
