@@ -49,6 +49,8 @@ COUNT_ALL, SAMPLE = 50_000, 10_000
 _SIGMAS = 1.96
 #: A text of one token to all tokenizers that are counted with, however often it is repeated.
 _WORD = " a"
+#: Tokens of the longest text that stands for an answer; no model writes as many.
+_LONGEST = 1_000_000
 
 
 @dataclass
@@ -165,7 +167,7 @@ class _Lengths:
         if self._told is None and not self.count:
             return None
         mean = self._total / self.count if self._told is None else self._told
-        return _WORD * round(mean)
+        return _WORD * round(min(_LONGEST, mean))
 
     def put_into(self, result: Estimate, prompts: _Prompts) -> None:
         """Tell how long the answers to all rows are, by `max_tokens` if by nothing else."""

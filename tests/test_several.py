@@ -244,6 +244,7 @@ def test_the_estimate_of_conversations_counts_every_turn(stage: Stage) -> None:
     assert (found.rows, found.to_do) == (3, 2)
     assert found.input_tokens.expected == prompts(second, [*second, answer, "three"])
     assert "whose length is not known" in estimate(config, data).notes[0]
+    assert estimate(config, data, stage.output, output_tokens=1e12).to_do == 2
 
 
 def test_the_estimate_of_samples_and_verdicts(stage: Stage) -> None:
