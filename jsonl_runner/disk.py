@@ -15,7 +15,9 @@ sync_file: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 #: How systems say that a folder cannot be forced at all, or not by us: some network file systems,
 #: folders that we may write to and not read. PostgreSQL passes over the same ones.
-_CANNOT = frozenset({errno.EACCES, errno.EBADF, errno.EINVAL, errno.EISDIR, errno.EOPNOTSUPP})
+_CANNOT = frozenset(
+    {errno.EACCES, errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOTSUP, errno.EOPNOTSUPP}
+)
 
 
 def sync_folder(folder: Path) -> None:

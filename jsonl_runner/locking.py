@@ -67,7 +67,9 @@ def lock(path: Path, lock_file: Path | None = None) -> filelock.BaseFileLock:
         ) from None
     except OSError as error:
         if error.errno in _NO_LOCKS:
-            lock_file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if not lock_file.stat().st_size:  # ours, and nobody's who has signed it
+                    lock_file.unlink()
             raise _no_locks(lock_file, error) from None
         raise LedgerError(f"{lock_file}: cannot be made ({error.strerror}); {_OTHERWISE}") from None
     return held
