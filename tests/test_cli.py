@@ -184,7 +184,8 @@ def test_merge(ran: Stage) -> None:
 
 def test_validate(ran: Stage) -> None:
     """`validate` names bad lines with their numbers: exit 2; with none of them exit 0."""
-    assert json_of(ran.cli("validate", "data.jsonl", "--json")) == {"rows": 4, "bad_rows": []}
+    plain = {"rows": 4, "turns": 0, "conversations": 0, "bad_rows": []}
+    assert json_of(ran.cli("validate", "data.jsonl", "--json")) == plain
     with ran.data.open("a", encoding="utf-8") as stream:
         stream.write('{"index": 0, "instruction": "again"}\n[]\n')
     found = json_of(ran.cli("validate", "data.jsonl", "--json"), code=2)
