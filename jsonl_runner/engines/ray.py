@@ -12,7 +12,6 @@ import queue
 import time
 from collections import deque
 from concurrent.futures import wait
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import JsonlRunnerError, RunStoppedError
@@ -20,6 +19,7 @@ from .base import TICK_S
 from .blame import Blame
 from .cluster import WorkerLostError
 from .feed import Feed
+from .slot import Slot, store_of
 from .station import Order
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ _REPORTS_PER_S = 500.0
 #: Seconds to the next report where some rows are answered; where none is; and where a worker has
 #: too few rows and more may come.
 _LINGER_S, _PATIENCE_S, _HUNGRY_S = 0.1, 0.5, 0.05
-#: A report is due when one of so many of a worker's threads has answered; and for so many threads
-#: it has one row in store, to go on with meanwhile.
-_ENOUGH, _STORED = 4, 2
+#: A report is due when one of so many of a worker's threads has answered.
+_ENOUGH = 4
 #: At the end of the input, a worker that does rows at less than this share of the pace of one with
 #: nothing to do begins no more: its key's limit is low, and its rows would wait for it.
 _SLOW = 0.5
@@ -74,34 +73,6 @@ class Lead(Protocol):
         """Take note that a worker can do no more; `is_last`: there is no other."""
 
 
-@dataclass(eq=False)
-class _Slot:
-    """One worker, or the next one in its place."""
-
-    number: int
-    threads: int
-    worker: Any = None
-    call: Future[Report] | None = None
-    held: dict[str, Record] = field(default_factory=dict)
-    #: Of these, rows that no thread has begun.
-    stored: int = 0
-    is_open: bool = False
-    is_closed: bool = False
-    #: Whether its rows went to others, since it could do nothing for a while.
-    is_resting: bool = False
-    #: Whether it does rows under suspicion, one at a time.
-    is_alone: bool = False
-    failures: int = 0
-    #: Rows that were done here since this time.
-    done: int = 0
-    since: float = 0.0
-
-    @property
-    def pace(self) -> float:
-        """Rows a second."""
-        return self.done / max(TICK_S, time.monotonic() - self.since)
-
-
 class RayEngine:
     """Has Records done by workers on a cluster; see `Engine`.
 
@@ -115,13 +86,13 @@ class RayEngine:
         self._cluster = cluster
         self._lead = lead
         self._stop = stop
-        self._slots = [_Slot(number, threads) for number, threads in enumerate(lead.threads)]
+        self._slots = [Slot(number, threads) for number, threads in enumerate(lead.threads)]
         #: Rows that are read before anybody wants them.
-        self._ahead = sum(_store_of(threads) for threads in lead.threads)
+        self._ahead = sum(store_of(threads) for threads in lead.threads)
         self._pace_s = len(self._slots) / _REPORTS_PER_S
-        self._events: queue.SimpleQueue[tuple[_Slot, Future[Report]] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[Slot, Future[Report]] | None] = queue.SimpleQueue()
         #: Workers without a call, in the order in which they came free.
-        self._free: dict[_Slot, None] = {}
+        self._free: dict[Slot, None] = {}
         #: Rows that have come back undone; those that workers died with are under suspicion.
         self._again: deque[Record] = deque()
         self._blame = Blame()
@@ -136,7 +107,7 @@ class RayEngine:
     @property
     def window(self) -> int:
         """How many rows may be taken and not settled: in workers' threads and stores, and here."""
-        return self._ahead + sum(threads + _store_of(threads) for threads in self._lead.threads)
+        return self._ahead + sum(threads + store_of(threads) for threads in self._lead.threads)
 
     def outcomes(self, records: Iterator[Record]) -> Generator[list[Outcome]]:
         """Yield Outcomes in groups as they come; see `Engine`."""
@@ -192,7 +163,7 @@ class RayEngine:
         self._returned += len(group)
         return group
 
-    def _hear(self, slot: _Slot, call: Future[Report], group: list[Outcome]) -> None:
+    def _hear(self, slot: Slot, call: Future[Report], group: list[Outcome]) -> None:
         slot.call = None
         try:
             report = self._cluster.report_of(call)
@@ -226,7 +197,7 @@ class RayEngine:
         else:
             self._free[slot] = None
 
-    def _end(self, slot: _Slot, why: JsonlRunnerError | None = None) -> None:
+    def _end(self, slot: Slot, why: JsonlRunnerError | None = None) -> None:
         """Take note that a worker does no more rows; others do those it had."""
         self._again.extend(slot.held.values())
         slot.held, slot.is_closed, slot.is_alone = {}, True, False
@@ -253,7 +224,7 @@ class RayEngine:
             slot.is_closed = slot.is_resting = slot.is_open = False
             self._hire(slot)
 
-    def _mourn(self, slot: _Slot, why: str, group: list[Outcome]) -> None:
+    def _mourn(self, slot: Slot, why: str, group: list[Outcome]) -> None:
         """Take note of a worker's death; give its rows to others, and its place to another."""
         rows, slot.held, slot.is_resting = slot.held, {}, False
         self._lead.lost(slot.number, len(rows), why)
@@ -270,11 +241,11 @@ class RayEngine:
 
     # -- giving ----------------------------------------------------------------------------------
 
-    def _hire(self, slot: _Slot) -> None:
+    def _hire(self, slot: Slot) -> None:
         slot.worker, slot.stored = self._cluster.hire(), 0
         self._send(slot, self._cluster.open(slot.worker, self._lead.duty(slot.number)))
 
-    def _send(self, slot: _Slot, call: Future[Report]) -> None:
+    def _send(self, slot: Slot, call: Future[Report]) -> None:
         slot.call = call
         self._free.pop(slot, None)
         call.add_done_callback(lambda done: self._events.put((slot, done)))
@@ -307,7 +278,7 @@ class RayEngine:
                 self._order(slot, tuple(rows), recall=recall, is_hungry=is_hungry)
 
     def _order(
-        self, slot: _Slot, rows: tuple[Record, ...], *, recall: bool, is_hungry: bool
+        self, slot: Slot, rows: tuple[Record, ...], *, recall: bool, is_hungry: bool
     ) -> None:
         order = Order(
             rows,
@@ -320,15 +291,15 @@ class RayEngine:
         )
         self._send(slot, self._cluster.step(slot.worker, order))
 
-    def _room(self, slot: _Slot, *, is_dry: bool) -> int:
+    def _room(self, slot: Slot, *, is_dry: bool) -> int:
         if slot.is_resting:
             return 0
         if slot.is_alone:
             return 0 if slot.held or not self._blame.suspects else 1
-        store = 0 if is_dry else _store_of(slot.threads)
+        store = 0 if is_dry else store_of(slot.threads)
         return max(0, slot.threads + store - len(slot.held))
 
-    def _rows_for(self, slot: _Slot, count: int, feed: Feed) -> list[Record]:
+    def _rows_for(self, slot: Slot, count: int, feed: Feed) -> list[Record]:
         if slot.is_alone:
             rows = [self._blame.suspects.popleft() for _ in range(count)]
         else:
@@ -376,13 +347,9 @@ class RayEngine:
             calls = [self._cluster.close_worker(slot.worker) for slot in self._free]
             wait(calls, _GRACE_S)
 
-    def _dismiss(self, slot: _Slot) -> None:
+    def _dismiss(self, slot: Slot) -> None:
         self._free.pop(slot, None)
         slot.call = None
         if slot.worker is not None:
             self._cluster.dismiss(slot.worker)
             slot.worker = None
-
-
-def _store_of(threads: int) -> int:
-    return 1 + threads // _STORED
