@@ -53,8 +53,6 @@ def folders_of(source: Path, target: Path) -> list[tuple[str, list[str]]]:
         raise InputError(f"{source}: there is no such folder; check the path")
     if not source.is_dir():
         raise InputError(f"{source}: this is a file; give the folder with the files")
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target}: this is a file; name a folder for the outputs")
     if target.exists() and target.samefile(source):
         raise InputError(f"{source}: input and output are the same folder; name another output")
     real_target = os.path.realpath(target)
