@@ -146,14 +146,19 @@ def remember(
         LedgerError: the call log cannot be written.
     """
     recipe = dataset.recipe()
-    if recipe != (_recorded(ledger) or {}) or digest_of(asked) != last_asked(ledger):
+    if recipe != _recorded(ledger) or digest_of(asked) != last_asked(ledger):
         with contextlib.closing(CallLog(ledger, seen or _unseen(recipe), asked)) as calllog:
             calllog.begin()
 
 
-def unseen(ledger: Path) -> SeenInput:
-    """Return what is to be said of an input that is not looked at: what is known of it."""
-    return _unseen(_recorded(ledger) or {})
+def unseen(ledger: Path) -> SeenInput | None:
+    """Return what is to be said of an input that is not looked at: what is known of it.
+
+    None where nothing is (somebody has deleted the call log): to say that its rows were taken as
+    they are would have the very next run of them refused.
+    """
+    recipe = _recorded(ledger)
+    return None if recipe is None else _unseen(recipe)
 
 
 def _unseen(recipe: Mapping[str, Any]) -> SeenInput:

@@ -16,6 +16,7 @@ from jsonl_runner.batch.plan import Wishes
 from jsonl_runner.batch.tidy import cancel, clean, to_clean
 from jsonl_runner.batch.watch import poll
 from jsonl_runner.calllog import read
+from jsonl_runner.dataset import Dataset
 from jsonl_runner.errors import ConfigError, LedgerError, RunStoppedError
 from jsonl_runner.job import Job
 from jsonl_runner.merge import merge
@@ -349,3 +350,29 @@ def test_one_writer_at_a_time(bench: Bench) -> None:
     bench.rows(4)
     with bench.open(), pytest.raises(LedgerError, match="another run is writing it"):
         bench.run()
+
+
+def test_a_batch_collected_without_its_call_log_says_nothing_of_how_rows_were_made(
+    bench: Bench,
+) -> None:
+    """Else the same command would be refused from then on: "its rows have their index from …"."""
+    bench.rows(3)
+    data = Dataset(bench.stage.data, n=2)
+    with bench.open() as batches:
+        batches.plan(data, Wishes())
+        batches.submit()
+    bench.stage.output.with_name("output.calls.jsonl").unlink()
+    bench.clock.advance(120)
+    fetched(bench)
+    assert len(read_ledger(bench.stage.output)) == 6
+    assert run(bench.stage.config(), Job(data, bench.stage.output, quiet=True)).skipped == 6
+    assert not any(call.prompt for call in bench.simulator.journal.calls)
+
+
+def test_rows_sent_as_they_are_cannot_be_run_under_other_names(bench: Bench) -> None:
+    """What a batch was made of is known from the moment it is sent."""
+    bench.rows(3)
+    submitted(bench)
+    data = Dataset(bench.stage.data, n=2)
+    with pytest.raises(ConfigError, match="by other names they would all be paid for again"):
+        run(bench.stage.config(), Job(data, bench.stage.output, quiet=True))
