@@ -120,7 +120,8 @@ class Runs(Walk):
             for task in world.owed(redo=redo):
                 assert task.index in world.book.nulls, f"{task.index} was left out"
                 assert "[[fault:" in json.dumps(task.question), f"{task.index} has no output"
-        if not owed and not verdicts.outputs and not verdicts.nulls:
+        if not owed:  # but for verdicts that a fault, or the budget, has kept from coming
+            calls = [c for c in calls if not (judged and c.prompt.startswith("Judge this"))]
             assert not calls, "there was nothing to do"
 
     # -- batches ---------------------------------------------------------------------------------
@@ -291,7 +292,7 @@ def test_for_every_order_of_steps_nothing_is_lost_and_nothing_is_paid_twice(
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=400 if many else 12,
+            max_examples=400 if many else 10,
             stateful_step_count=30 if many else 20,
             derandomize=not many,
             deadline=None,
