@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from typing import IO, TYPE_CHECKING
 
@@ -62,7 +63,8 @@ class _Beside:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()  # a link stays a link, and the file is replaced where it lies
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        # Of nobody else: in a container, each process may have the number of one that was killed.
+        self.temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}.tmp")
 
     def open(self) -> None:
         if self.path.is_dir():
@@ -85,6 +87,8 @@ class _Beside:
         if hasattr(self, "stream"):
             with contextlib.suppress(OSError):
                 self.stream.close()
+        # Ctrl-C may have come between the making of the file and its being known here.
+        with contextlib.suppress(OSError):
             self.temporary.unlink(missing_ok=True)
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jsonl_runner.appendfile import SYNC_EVERY_S, AppendFile, FsyncPolicy
+from jsonl_runner.atomic import replacing
 from jsonl_runner.errors import LedgerError
 from jsonl_runner.lines import LineReader, last_line, read_lines, torn_tail
 
@@ -186,6 +187,14 @@ try:
 except LedgerError as error:
     print(error)
 """
+
+
+def test_what_a_killed_process_of_our_number_has_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container each run may be process 1, and so may the one that was killed."""
+    (tmp_path / f".whole.{os.getpid()}.tmp").write_bytes(b"ha")
+    with replacing(tmp_path / "whole") as stream:
+        stream.write(b"whole\n")
+    assert (tmp_path / "whole").read_bytes() == b"whole\n"
 
 
 @pytest.mark.skipif(not refusing.IS_ABLE, reason="only Linux refuses on demand")
