@@ -28,7 +28,7 @@ from jsonl_runner.dataset import Dataset
 from jsonl_runner.errors import JsonlRunnerError
 from jsonl_runner.judging import Judge
 from jsonl_runner.merge import merge
-from jsonl_runner.runner import Job
+from jsonl_runner.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -229,12 +229,16 @@ class Runs(Walk):
     def status(self) -> None:
         world = self.world
         found = status(world.dataset, world.output)
-        tasks = world.tasks(whole=True)
+        tasks = world.tasks()
+        rows = sum(len(row.texts) for row in world.rows) * (
+            world.n if world.kind == "samples" else 1
+        )
         held, nulls = world.book.held, world.book.nulls
         done = sum(task.index in held for task in tasks)
         failed = sum(task.index in nulls for task in tasks)
-        assert (found.rows, found.done, found.failed) == (len(tasks), done, failed)
-        assert found.left == len(tasks) - done - failed
+        counts = (found.rows, found.done, found.failed)
+        assert counts == (rows, done, failed)
+        assert found.left == rows - done - failed
         changed = sum(world.book.is_changed(task) for task in tasks)
         unknown = sum(task.index in held and held[task.index].question is None for task in tasks)
         assert changed <= found.changed <= changed + unknown
