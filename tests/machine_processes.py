@@ -26,9 +26,9 @@ from jsonl_runner.choice import Choice
 from jsonl_runner.compact import compact
 from jsonl_runner.dataset import Dataset
 from jsonl_runner.errors import JsonlRunnerError
+from jsonl_runner.job import Job
 from jsonl_runner.judging import Judge
 from jsonl_runner.merge import merge
-from jsonl_runner.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,9 +30,9 @@ from jsonl_runner.choice import Choice
 from jsonl_runner.clock import Stop
 from jsonl_runner.dataset import Dataset
 from jsonl_runner.errors import RunStoppedError
+from jsonl_runner.job import Job
 from jsonl_runner.judging import Judge
 from jsonl_runner.reader import open_input
-from jsonl_runner.job import Job
 from jsonl_runner.simulator import Simulator, SimulatorSettings
 from jsonl_runner.transport.base import TransportSettings
 
