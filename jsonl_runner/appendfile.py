@@ -70,6 +70,11 @@ class AppendFile:
         """The open file's number for the system."""
         return self._file
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether somebody else has written behind what was written here."""
+        return os.fstat(self._file).st_size != self._end
+
     def cut(self, size: int) -> None:
         """Shorten the file to its first `size` bytes.
 
@@ -94,7 +99,8 @@ class AppendFile:
         """
         if self._failure is not None:
             raise self._error(self._failure)
-        start = self._end
+        # Where it is now: a batch's plan and its results write one call log in turn.
+        start = self._end = os.lseek(self._file, 0, os.SEEK_END)
         try:
             self._write(data)
         except OSError as error:
@@ -168,8 +174,9 @@ class AppendFile:
 
     def abandon(self) -> None:
         """Close a file without forcing it onto the disk, before anything was appended."""
+        is_empty = os.fstat(self._file).st_size == 0
         os.close(self._file)
-        if self._created and self._end == 0:
+        if self._created and is_empty:
             self.path.unlink(missing_ok=True)
 
     def _error(self, error: OSError) -> LedgerError:

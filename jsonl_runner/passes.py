@@ -44,7 +44,8 @@ def run(config: Config, job: Job, *, judge: Judge | None = None, **how: Any) -> 
     """
     job = replace(job, data=dataset_of(job.data), beside=(verdicts_on(job.output),))
     how["stop"] = how.get("stop") or Stop()
-    check(job, judge)
+    if judge is not None or dataset_of(job.data).turns is not None:  # else one pass looks itself
+        check(job, judge)
     summary = _all_turns(config, job, how)
     if judge is not None and summary.stopped is None:
         _judge(config, job, judge, summary, how)

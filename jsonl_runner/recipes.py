@@ -110,7 +110,8 @@ def tells_of_samples(dataset: Dataset, ledger: Path, note: Callable[[str], None]
     Raises:
         LedgerError: the call log cannot be read.
     """
-    before = (_recorded(ledger) or {}).get("n", 1)
+    # With one answer a row nothing is looked for: beside samples it was refused (`check_indices`).
+    before = 1 if dataset.n == 1 else (_recorded(ledger) or {}).get("n", 1)
     if before > dataset.n:
         note(
             f"earlier runs asked each row {before:,} times (--n): answers beyond {dataset.n:,} "

@@ -44,6 +44,30 @@ def test_what_is_appended_is_there_at_once(tmp_path: Path, policy: FsyncPolicy) 
     assert path.read_bytes().count(b"\n") == 7
 
 
+def test_two_who_write_in_turn_lose_nothing(tmp_path: Path) -> None:
+    """As a batch's plan and its results write a call log: each goes on behind the other."""
+    path = tmp_path / "f"
+    first, second = AppendFile(path, "off"), AppendFile(path, "off")
+    for file, line in ((second, b"planned\n"), (first, b"1\n"), (first, b"2\n"), (second, b"3\n")):
+        assert not file.is_behind or line in {b"1\n", b"3\n"}
+        file.append(line)
+    assert path.read_bytes() == b"planned\n1\n2\n3\n"
+    assert (first.is_behind, second.is_behind) == (True, False)
+    second.close()
+    first.close()
+
+
+def test_a_file_that_somebody_else_has_filled_is_left(tmp_path: Path) -> None:
+    """Who made it and appended nothing does not take what others wrote."""
+    path = tmp_path / "f"
+    first = AppendFile(path, "off")
+    second = AppendFile(path, "off")
+    second.append(b"1\n")
+    second.close()
+    first.close()
+    assert path.read_bytes() == b"1\n"
+
+
 def test_cut_shortens_and_appending_goes_on_there(tmp_path: Path) -> None:
     """After a cut the next line stands behind what was kept."""
     path = tmp_path / "f"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 
+import pytest
 from support import FakeClock
 
 from jsonl_runner.clock import Stop
-from jsonl_runner.engines.head import HeadWatch
+from jsonl_runner.engines.head import HeadWatch, answers
 from jsonl_runner.errors import RunStoppedError
 
 
@@ -40,3 +41,9 @@ def test_a_silent_head_ends_the_run_and_a_short_silence_does_not() -> None:
     clock.advance(15)
     head.check(stop)
     assert stop.aborted
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "a..b:1", "::1"])
+def test_nobody_answers_at_what_is_no_address(address: str) -> None:
+    """Told as an address where nobody is, and no defect."""
+    assert not answers(address)

@@ -27,7 +27,7 @@ def answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
-    except OSError:
+    except (OSError, ValueError, OverflowError):  # the latter two of what is no address
         return False
     return True
 

@@ -27,7 +27,7 @@ _HEAD = 4096
 #: What may part cells, the first that a header has.
 _SEPARATORS = (",", ";", "\t", "|")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_SAID = re.compile(r"sep=(.)\s*")
+_SAID = re.compile(r'sep=([^"\r\n])\s*')
 
 
 class _TooLongError(Exception):
