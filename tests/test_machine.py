@@ -1,7 +1,7 @@
 """For every order of edits, runs, faults, kills and batches: nothing is lost, nothing paid twice.
 
 Random walks over one ledger, through a real socket, beside a model of what must come of them (see
-`machine_model`). A few are taken here; JSONL_RUNNER_EVERY_STEP=1 takes many, other ones each time.
+`machine_model`). A few are taken here; EVERY_STEP=1 takes many, other ones each time.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def test_for_every_order_of_steps_nothing_is_lost_and_nothing_is_paid_twice(
     processes: Processes,
 ) -> None:
     """See above."""
-    many = bool(os.environ.get("JSONL_RUNNER_EVERY_STEP"))
+    many = bool(os.environ.get("EVERY_STEP"))
 
     class Here(Runs):
         pass
