@@ -98,5 +98,5 @@ def test_saved_as_a_row(stage: Stage, talk: Conversation) -> None:
     assert path.read_bytes() == line + b"\n"
     talk.save(path, overwrite=True)
     assert len(json.loads(path.read_bytes())["messages"]) == 5
-    with pytest.raises(LedgerError, match="cannot be written"):
+    with pytest.raises(LedgerError, match="its folder does not exist; make it first"):
         talk.save(stage.folder / "none" / "x.jsonl")
