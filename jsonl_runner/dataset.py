@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
@@ -12,11 +12,10 @@ from .errors import ConfigError
 from .remote import shown
 from .sources import expanding, finding, indexing, opening
 from .sources.finding import KINDS
+from .sources.memory import MemoryRows, files_or_rows
 from .sources.stream import Recipe, RowStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .sources.expanding import Expand
     from .sources.parts import Part
 
@@ -28,6 +27,8 @@ Shape: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 FORMATS = tuple(dict.fromkeys(KINDS.values()))
 AUTO_INDICES = ("line", "content")
 STDIN = "-"
+#: Of a recipe: that the rows were in memory. It says nothing of how they are made.
+_MEMORY = "memory"
 #: What says together how rows are named.
 _INDEXING = ("index_field", "auto_index", "name_files")
 #: Answers to one row; more are a mistake for the number of something else.
@@ -36,12 +37,14 @@ MAX_SAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Dataset:
-    """The rows of files of any kind, as the rows of a run.
+    """The rows of files of any kind, or rows in memory, as the rows of a run.
 
     Args:
         files: a path, a pattern (`shards/*.jsonl.gz`), a folder with a dataset in it, `-` for
             standard input, or several of them. Files of a pattern come in the order of their
-            names, numbers in them counted as numbers.
+            names, numbers in them counted as numbers. Or rows: mappings, in a list or in whatever
+            else can be iterated over several times; a table of pandas or polars, or a `Dataset`
+            of Hugging Face. Their values are taken as those of Parquet files are.
         format: `jsonl`, `json`, `csv`, `tsv`, `parquet` or `arrow`; None: by the files' names.
             Whether they are packed with gzip or zstd is seen in any case.
         index_field: the field that is a row's index (`a.b`: b in the object a); None: `index`.
@@ -66,7 +69,7 @@ class Dataset:
         ConfigError: these cannot be meant, or a file is not there.
     """
 
-    files: str | Path | Sequence[str | Path]
+    files: str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]] | MemoryRows
     format: str | None = None
     index_field: str | None = None
     auto_index: AutoIndex | None = None
@@ -78,19 +81,15 @@ class Dataset:
     n: int = 1
     turns: str | None = None
     then: Expand | None = field(default=None, repr=False)
-    #: The files as texts, as they were given.
+    #: The files as texts, as they were given; none where there are rows.
     given: tuple[str, ...] = field(init=False, repr=False)
     _shape: Shape | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        files = [self.files] if isinstance(self.files, (str, Path)) else self.files
-        try:
-            given = tuple(os.fspath(file) for file in files)
-        except TypeError:
-            raise ConfigError(
-                "a dataset's files are given by their paths; rows that are in memory are for "
-                "ParallelToolkit.parallel_api or astream"
-            ) from None
+        files = (self.files,) if isinstance(self.files, (str, Path)) else files_or_rows(self.files)
+        if not isinstance(self.files, (str, Path)):
+            object.__setattr__(self, "files", files)  # an iterator of paths is at its end by now
+        given = () if isinstance(files, MemoryRows) else tuple(os.fspath(file) for file in files)
         object.__setattr__(self, "given", given)
         if "turns" in (self.map or ()) and self.turns is None:
             object.__setattr__(self, "turns", "turns")
@@ -103,8 +102,10 @@ class Dataset:
 
     def _check(self) -> None:
         """Refuse what cannot be meant."""
-        if not self.given:
-            raise ConfigError("a dataset needs a file")
+        if not self.given and self._rows is None:
+            raise ConfigError("a dataset needs a file, or rows")
+        if self.format is not None and self._rows is not None:
+            raise ConfigError("format says what is in files; rows in memory have none")
         if self.format is not None and self.format not in FORMATS:
             raise ConfigError(f"format {self.format!r} is not known; say {', '.join(FORMATS)}")
         if self.auto_index is not None and self.auto_index not in AUTO_INDICES:
@@ -119,6 +120,8 @@ class Dataset:
             raise ConfigError("a map onto index and index_field or auto_index: give one of them")
 
     def __str__(self) -> str:
+        if self._rows is not None:
+            return self._rows.name
         first = "standard input" if self.is_stdin else shown(self.given[0])
         more = len(self.given) - 1
         return first if not more else f"{first} and {more} other file{'s' if more > 1 else ''}"
@@ -126,7 +129,12 @@ class Dataset:
     @property
     def name(self) -> str:
         """What it is called where there is no room for a path."""
-        return str(self) if len(self.given) > 1 or self.is_stdin else Path(self.given[0]).name
+        return str(self) if len(self.given) != 1 or self.is_stdin else Path(self.given[0]).name
+
+    @property
+    def _rows(self) -> MemoryRows | None:
+        """The rows in memory; None: there are files."""
+        return self.files if isinstance(self.files, MemoryRows) else None
 
     @property
     def is_stdin(self) -> bool:
@@ -144,14 +152,17 @@ class Dataset:
         `with_recipe` applies it to other files.
         """
         said = self._said()
-        return {**said, "name_files": self._names_files()} if "auto_index" in said else said
+        if "auto_index" in said:
+            said["name_files"] = self._names_files()
+        return said if self._rows is None else {**said, _MEMORY: True}
 
     def with_recipe(self, recipe: Mapping[str, Any]) -> Dataset:
-        """Return the same files with a recipe; what they say themselves holds.
+        """Return the same files, or rows, with a recipe; what they say themselves holds.
 
         Raises:
             ConfigError: it is none.
         """
+        recipe = {name: value for name, value in recipe.items() if name != _MEMORY}
         known = {entry.name for entry in fields(self) if entry.init} - {"files"}
         if unknown := sorted({*recipe} - known):
             raise ConfigError(f"a dataset's recipe has no {', '.join(unknown)}")
@@ -248,6 +259,8 @@ class Dataset:
         Raises:
             InputError: a file is missing, empty, not readable, or of another kind.
         """
+        if self._rows is not None:
+            return self._stream([self._rows])
         if self.is_stdin:
             # Not sys.stdin: a thread that waits in it for ever would make Python abort at its end.
             stream = stdin or open(0, "rb", closefd=False)  # noqa: SIM115
@@ -265,7 +278,7 @@ class Dataset:
 
     def _names_files(self) -> bool:
         """Return whether an index made of a line has the file's name before it."""
-        if self.name_files is not None or self.is_stdin:
+        if self.name_files is not None or self.is_stdin or self._rows is not None:
             return bool(self.name_files)
         return opening.has_file_names(self.given)
 

@@ -57,7 +57,9 @@ class ParallelToolkit:
         config_path: a JSON or YAML file with keys and settings; None takes `config.json` or
             `config.yaml` in the current folder if there is one, and the environment.
         input_path: the file with the rows (`index`, `instruction`, `input`): JSONL, CSV, Parquet
-            and so on, or a `Dataset` of several files, or of rows to be made into ours.
+            and so on; or the rows themselves, as mappings (a list of them, a table of pandas or
+            polars, a `Dataset` of Hugging Face); or a `Dataset` of ours, of several files or of
+            rows to be made into ours.
         output_path: the ledger, `{"<index>": output | null}` a line.
         max_retries: tries after the first for what may pass; None: as configured (5).
         threads: calls at the same time; None: as configured (keys x 16).
@@ -78,7 +80,7 @@ class ParallelToolkit:
     def __init__(  # noqa: PLR0913  # the older toolkits' names, and what came since
         self,
         config_path: str | Path | None = None,
-        input_path: Data | None = None,
+        input_path: Data | Iterable[Mapping[str, Any]] | None = None,
         output_path: str | Path | None = None,
         *,
         max_retries: int | None = None,
@@ -376,7 +378,7 @@ class ParallelToolkit:
         return self._input, self._output
 
 
-def _data_of(given: Data | None) -> Path | Dataset | None:
+def _data_of(given: Data | Iterable[Mapping[str, Any]] | None) -> Path | Dataset | None:
     if given is None or isinstance(given, Path | Dataset):
         return given
     return Path(given) if isinstance(given, str) else Dataset(given)

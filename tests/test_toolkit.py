@@ -157,8 +157,11 @@ UNTYPED: Any = ParallelToolkit
         (lambda _: UNTYPED(openai_model="gpt-4.1"), "must be an OpenAIModel, .*, not str;"),
         (lambda _: UNTYPED(openai_model=OpenAIModel), "must be an OpenAIModel, .*, not ty"),
         (lambda _: UNTYPED(call="upper"), "call must be a function, not str"),
-        (lambda _: UNTYPED(input_path=[{"index": 1}]), "rows that are in memory are for"),
-        (lambda _: UNTYPED(input_path=3), "files are given by their paths"),
+        (lambda _: UNTYPED(input_path=3), r"a dataset is files, .*, or rows, .*; int is neither"),
+        (lambda _: UNTYPED(input_path=["a.jsonl", {}]), "dict is neither"),
+        (lambda _: UNTYPED(input_path={"index": 1}), "a single mapping is no dataset: put rows in"),
+        (lambda _: UNTYPED(input_path=[]), "a dataset needs a file, or rows"),
+        (lambda _: UNTYPED(input_path=iter([{"index": 1}])), r"read once only: give list\(rows\)"),
     ],
 )
 def test_things_of_the_wrong_kind(stage: Stage, misuse: Callable[[Any], object], says: str) -> None:

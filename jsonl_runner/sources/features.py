@@ -39,7 +39,7 @@ def readers_of(metadata: Mapping[bytes, bytes] | None, beside: Path | None) -> d
     features = info.get("features") if isinstance(info, dict) else None
     if features is None and beside is not None and beside.is_file():
         features = _object(beside.read_bytes()).get("features")
-    return _readers(features) if isinstance(features, dict) else {}
+    return features_readers(features) if isinstance(features, dict) else {}
 
 
 def _object(data: bytes | None) -> dict[str, Any]:
@@ -50,7 +50,12 @@ def _object(data: bytes | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _readers(features: dict[str, Any]) -> dict[str, Reader]:
+def features_readers(features: Mapping[str, Any]) -> dict[str, Reader]:
+    """Return what reads the cells of a table's columns; see `readers_of`.
+
+    Args:
+        features: of each column, as JSON.
+    """
     found = {name: _reader(feature) for name, feature in features.items()}
     return {name: reader for name, reader in found.items() if reader is not None}
 
@@ -72,7 +77,7 @@ def _reader(feature: object) -> Reader | None:
         return _list_reader(feature.get("feature"))
     if isinstance(kind, str):
         return None
-    inner = _readers(feature)
+    inner = features_readers(feature)
     return partial(fields_read, inner) if inner else None
 
 
@@ -81,7 +86,9 @@ def _list_reader(feature: object) -> Reader | None:
     reader = _reader(feature)
     if reader is None or not isinstance(feature, dict) or isinstance(feature.get("_type"), str):
         return _each(reader)
-    inner = {name: partial(items_read, reader) for name, reader in _readers(feature).items()}
+    inner = {
+        name: partial(items_read, reader) for name, reader in features_readers(feature).items()
+    }
     return lambda cell: (
         fields_read(inner, cell) if isinstance(cell, dict) else items_read(reader, cell)
     )

@@ -128,7 +128,7 @@ def _decoded(arrow: Any, batches: Generator[Any], beside: Path) -> Iterator[list
         if readers is None:
             _check_names(batch.schema.names)
             readers = readers_of(batch.schema.metadata, beside)
-        return list(_rows_of(arrow, batch, readers))
+        return list(rows_of_table(arrow, batch, readers))
 
     with ThreadPoolExecutor(1, "reader") as reader, contextlib.closing(batches):
         while (rows := reader.submit(decode).result()) is not None:
@@ -141,7 +141,16 @@ def _check_names(names: Sequence[str]) -> None:
             raise ValueError(f"two columns are called {name!r}; rename one")
 
 
-def _rows_of(arrow: Any, batch: Any, readers: Mapping[str, Reader]) -> Iterator[dict[str, Any]]:
+def rows_of_table(
+    arrow: Any, batch: Any, readers: Mapping[str, Reader]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, or of a batch of one, with values that `values` can write.
+
+    Args:
+        arrow: the module pyarrow.
+        batch: the table.
+        readers: of those columns whose cells stand for something else; see `features`.
+    """
     names = batch.schema.names
     columns = []
     for name, column in zip(names, batch.columns, strict=True):

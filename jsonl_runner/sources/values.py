@@ -1,7 +1,8 @@
 """Rows as JSON, with what Parquet and Arrow know and JSON does not.
 
 Times are ISO 8601, durations seconds, decimals texts (no digit is lost), bytes base64, and a float
-that is no number is null, as missing numbers are written by pandas.
+that is no number is null, as missing numbers are written by pandas. Of numpy,
+numbers are numbers and arrays lists; what pandas has for a missing value is null.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import orjson
 
 from .. import jsontext
 
+#: What pandas has in place of a time, or of any value; neither is equal to itself.
+_MISSING = ("NaTType", "NAType")
+
 
 def dumped(row: dict[str, Any], *, sort_keys: bool = False) -> bytes:
     """Return a row as a line of JSON, with its newline.
@@ -22,7 +26,11 @@ def dumped(row: dict[str, Any], *, sort_keys: bool = False) -> bytes:
     Raises:
         ValueError: it holds what cannot be JSON.
     """
-    option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_SORT_KEYS if sort_keys else 0)
+    option = (
+        orjson.OPT_APPEND_NEWLINE
+        | orjson.OPT_SERIALIZE_NUMPY
+        | (orjson.OPT_SORT_KEYS if sort_keys else 0)
+    )
     try:
         return orjson.dumps(row, default=_plain, option=option)
     except orjson.JSONEncodeError as error:
@@ -39,6 +47,10 @@ def _plain(value: Any) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
+    if type(value).__name__ in _MISSING:
+        return None
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()  # a class derived from them, such as pandas'
+    if hasattr(value, "tolist"):  # an array that orjson does not know: of texts, or not in order
+        return value.tolist()
     raise TypeError(f"{type(value).__name__} is no JSON")
