@@ -38,6 +38,12 @@ class Amount:
             expected, self.low * factor, None if self.high is None else self.high * factor
         )
 
+    def plus(self, other: Amount) -> Amount:
+        """Return it and another one together; what is not known of either is not of both."""
+        pairs = (self.expected, other.expected), (self.high, other.high)
+        expected, high = (None if a is None or b is None else a + b for a, b in pairs)
+        return Amount(expected, self.low + other.low, high)
+
 
 @dataclass(frozen=True)
 class ModelCost:
@@ -55,12 +61,12 @@ class ModelCost:
     batch_estimated: bool = False
 
 
-class Asked(NamedTuple):
+class Payable(NamedTuple):
     """Rows that are to be paid for.
 
     Attributes:
         rows: how many.
-        by_model: tokens of their prompts, of all or of a sample, by the model that is asked.
+        by_model: tokens of their prompts, of all or of a sample, by the model that is payable.
         input_tokens, output_tokens: of all of them.
     """
 
@@ -90,37 +96,37 @@ class Bill:
     source: str = ""
 
 
-def bill(config: Config, asked: Asked) -> Bill:
+def bill(config: Config, payable: Payable) -> Bill:
     """Return what rows cost with the settings' model and with cheaper ones.
 
     Args:
         config: the settings.
-        asked: the rows.
+        payable: the rows.
     """
     prices = prices_of(config.prices)
     provider = config.api_base
     if not prices.own and is_own_server(provider):
-        return Bill([ModelCost(config.model, None, None)], sorted(asked.by_model))
-    known = {model: prices.price_of(model, provider) for model in asked.by_model}
+        return Bill([ModelCost(config.model, None, None)], sorted(payable.by_model))
+    known = {model: prices.price_of(model, provider) for model in payable.by_model}
     unpriced = sorted(model for model, price in known.items() if price is None)
     own = prices.price_of(config.model, provider)
     sources = [price.source for price in (own, *known.values()) if price is not None]
     source = ", ".join(dict.fromkeys(sources))
     chosen = ModelCost(config.model, None, None)
-    if not unpriced and asked.counted:
-        live, batch = (_cost(asked, prices, provider, is_batch) for is_batch in (0, 1))
+    if not unpriced and payable.counted:
+        live, batch = (_cost(payable, prices, provider, is_batch) for is_batch in (0, 1))
         guess = any(price.batch_estimated for price in known.values() if price is not None)
         chosen = ModelCost(config.model, live, batch, guess)
     found = Bill([chosen], unpriced, source)
     if chosen.live is None or is_own_server(provider):
         return found
-    longest = max(map(max, asked.by_model.values()))
+    longest = max(map(max, payable.by_model.values()))
     offers = []
     for model in cheaper_models(config.model, provider, longest):
         price = prices.price_of(model, provider)
         if price is None:
             continue
-        live, batch = (_cost(asked, prices, provider, is_batch, model) for is_batch in (0, 1))
+        live, batch = (_cost(payable, prices, provider, is_batch, model) for is_batch in (0, 1))
         offers.append(ModelCost(model, live, batch, price.batch_estimated))
     found.costs += _nearest_below(chosen, offers)
     return found
@@ -145,16 +151,16 @@ def _size(cost: ModelCost) -> float:
 
 
 def _cost(
-    asked: Asked,
+    payable: Payable,
     prices: Prices,
     provider: str,
     is_batch: int,
     model: str | None = None,
 ) -> Amount:
     """Return dollars for all rows, each with its own model or all with one."""
-    answer = asked.output_tokens.scaled(1 / asked.rows)
-    known = asked.input_tokens.expected or 0.0
-    spread = [bound / known if known else 1.0 for bound in _bounds(asked.input_tokens)]
+    answer = payable.output_tokens.scaled(1 / payable.rows)
+    known = payable.input_tokens.expected or 0.0
+    spread = [bound / known if known else 1.0 for bound in _bounds(payable.input_tokens)]
     totals: list[float | None] = []
     for tokens, share in zip(
         (answer.expected, answer.low, answer.high), (1.0, *spread), strict=True
@@ -163,9 +169,9 @@ def _cost(
             totals.append(None)
             continue
         total = 0.0
-        for own, counts in asked.by_model.items():
+        for own, counts in payable.by_model.items():
             total += _dollars(prices, model or own, provider, bool(is_batch), counts, tokens, share)
-        totals.append(total * asked.rows / asked.counted)
+        totals.append(total * payable.rows / payable.counted)
     return Amount(totals[0], totals[1] or 0.0, totals[2])
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import calllog
 from .answers import verdicts_on
-from .bill import Amount, Asked, ModelCost, bill
+from .bill import Amount, ModelCost, Payable, bill
 from .choice import left_rows
 from .errors import InputError
 from .framing import prompt_count
@@ -301,8 +301,8 @@ def _estimate(config: Config, rows: _Rows, lengths: _Lengths, seed: int) -> Esti
     result = Estimate(rows.rows, rows.to_do, rows.bad, prompts.count)
     result.input_tokens = prompts.total(rows.to_do)
     lengths.put_into(result, prompts)
-    asked = Asked(rows.to_do, prompts.by_model, result.input_tokens, result.output_tokens)
-    found = bill(config, asked)
+    payable = Payable(rows.to_do, prompts.by_model, result.input_tokens, result.output_tokens)
+    found = bill(config, payable)
     result.costs, result.unpriced, result.price_source = found.costs, found.unpriced, found.source
     result.minutes = _minutes(result, config)
     if prompts.has_other:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from typing import Any
 
@@ -49,8 +48,7 @@ def load_object(line: bytes) -> dict[str, Any]:
         ValueError: there is none; the message says why.
     """
     try:
-        # orjson would make a float of a whole number above 64 bits, and change it.
-        row = _exact(line) if _LONG_NUMBER.search(line) else jsontext.load(line)
+        row = (jsontext.load_exact if _LONG_NUMBER.search(line) else jsontext.load)(line)
     except (ValueError, RecursionError) as error:
         if line.startswith(_REASON):
             raise ValueError(line[len(_REASON) :].decode("utf-8", "replace")) from None
@@ -61,15 +59,6 @@ def load_object(line: bytes) -> dict[str, Any]:
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
         check_depth(row)
     return row
-
-
-def _exact(line: bytes) -> Any:
-    row = json.loads(line, parse_constant=_refuse)
-    return jsontext.mended(row) if b"\\ud" in line.lower() else row
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"unexpected {constant}")
 
 
 def _why_not(line: bytes, error: Exception) -> str:

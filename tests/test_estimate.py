@@ -20,7 +20,7 @@ from support import Stage, row, write_rows
 
 from jsonl_runner import config as settings
 from jsonl_runner import estimate as room
-from jsonl_runner.bill import Amount, Asked, bill
+from jsonl_runner.bill import Amount, Payable, bill
 from jsonl_runner.choice import Choice
 from jsonl_runner.errors import InputError
 from jsonl_runner.estimate import Estimate, estimate
@@ -132,7 +132,7 @@ def test_long_prompts_at_their_higher_rates() -> None:
     # Prompts of this length take a minute to write.
     counts = {"gpt-5.4": array("q", [1000, 500_000])}
     tokens_in, tokens_out = Amount(*[501_000.0] * 3), Amount(*[2000.0] * 3)
-    result = bill(config, Asked(2, counts, tokens_in, tokens_out))
+    result = bill(config, Payable(2, counts, tokens_in, tokens_out))
     expected = 0.0
     for tokens in (1000, 500_000):
         used = {"prompt_tokens": tokens, "completion_tokens": 0}

@@ -294,7 +294,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Any], list[tuple[Any, list[tuple[An
 
 
 @given(histories())
-@settings(deadline=None)  # disks have slow moments
+@settings(deadline=None, max_examples=60)  # disks have slow moments
 def test_for_every_history_all_agree_and_judge_by_what_was_asked(
     tmp_path_factory: pytest.TempPathFactory, history: Any
 ) -> None:

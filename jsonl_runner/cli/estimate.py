@@ -29,7 +29,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ..bill import Amount, ModelCost
     from ..config import Config
@@ -122,23 +122,9 @@ def _lines(found: Estimate, data: Dataset, config: Config, judge: Judge | None) 
     yield f"judge: {verdicts.to_do:,} {plural}, each on one output; on those to come as expected"
     told = (*_tokens(verdicts, settings, "--verdict-tokens"), *_costs(verdicts))
     yield from (f"judge: {line}" for line in (*told, *_time(verdicts, settings)))
-    both = [part.costs[0].live for part in (found, verdicts) if part.to_do]
-    if len(both) > 1 and all(part is not None for part in both):
-        yield f"outputs and verdicts together, live: {_dollars(_sum(both))}"
-
-
-def _sum(amounts: Sequence[Amount | None]) -> Amount:
-    """Return what parts of a bill come to; none of them is unknown."""
-    from ..bill import Amount  # noqa: PLC0415
-
-    known = [amount for amount in amounts if amount is not None]
-    expected = [amount.expected for amount in known if amount.expected is not None]
-    high = [amount.high for amount in known if amount.high is not None]
-    return Amount(
-        sum(expected) if len(expected) == len(known) else None,
-        sum(amount.low for amount in known),
-        sum(high) if len(high) == len(known) else None,
-    )
+    outputs, judged = (part.costs[0].live if part.to_do else None for part in (found, verdicts))
+    if outputs is not None and judged is not None:
+        yield f"outputs and verdicts together, live: {_dollars(outputs.plus(judged))}"
 
 
 def _apart(given: Dataset) -> tuple[Dataset, Path | None]:

@@ -93,14 +93,10 @@ def _call(item: object) -> Call:
 
 
 def _json(text: str) -> Any:
-    try:  # not orjson, which makes a float of a whole number above 64 bits
-        return jsontext.mended(json.loads(text, parse_constant=_refuse))
+    try:
+        return jsontext.load_exact(text)
     except (ValueError, RecursionError):
         raise Unfit("tool_call") from None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def as_message(message: Mapping[str, Any]) -> dict[str, Any]:
