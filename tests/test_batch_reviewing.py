@@ -12,6 +12,7 @@ from test_batch_anthropic import AnthropicBench, answer
 from test_review import SHAPE, failing, told
 
 from jsonl_runner.batch.plan import Wishes
+from jsonl_runner.calllog import digest_of, path_for
 from jsonl_runner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -153,3 +154,17 @@ def test_anthropics_answers_are_checked_by_the_format_of_the_settings(
     entry = read_calls(anthropic_bench.stage.output)["0"]
     assert (entry["code"], entry["raw"]) == ("json", answer(row(0, "other")))
     assert json.loads(anthropic_bench.stage.output.read_bytes().splitlines()[0])
+
+
+def test_a_plan_and_results_lose_none_of_each_others_lines(bench: Bench) -> None:
+    """Both write the call log: one how rows are asked, the other, opened before, what came."""
+    bench.rows(3, r1="[[fault:content_policy*1]]")
+    shaped: dict[str, Any] = {"params": {"response_format": SHAPE}}
+    bench.run(config=shaped)
+    assert read_ledger(bench.stage.output)["1"] is None
+    bench.run()  # the null is looked for in the log, and sent again; nothing is asked of it
+    lines = path_for(bench.stage.output).read_bytes().splitlines()
+    entries = list(map(json.loads, lines))
+    asked = [entry.get("asked", "") for entry in entries if "run" in entry]
+    assert asked == [digest_of(SHAPE)] * 2 + [""] * 2
+    assert sorted(entry["index"] for entry in entries if "index" in entry) == ["0", "1", "1", "2"]
