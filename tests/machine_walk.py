@@ -34,7 +34,7 @@ class Walk(RuleBasedStateMachine):
         kind=st.sampled_from(["plain", "plain", "samples", "turns"]),
         naming=st.sampled_from(["index", "index", "line", "content"]),
         is_large=RARELY,
-        count=st.integers(1, 6),
+        count=st.integers(1, 8),
     )
     def begin(self, *, kind: str, naming: str, is_large: bool, count: int) -> None:
         self.world = World(kind, naming, self.processes, is_large=is_large)
@@ -61,35 +61,32 @@ class Walk(RuleBasedStateMachine):
 
     # -- the input -------------------------------------------------------------------------------
 
-    @rule(place=st.integers(0, 20), mark=st.sampled_from(["", "", *MARKS]), twin=RARELY)
-    def put_in(self, *, place: int, mark: str, twin: bool) -> None:
+    @rule(mark=st.sampled_from(["", *MARKS]))
+    def append(self, mark: str) -> None:
+        self.world.rows += [self.row(mark), self.row(""), self.row("")]
+        self.world.write()
+
+    @rule(
+        how=st.sampled_from(["put in", "take out", "change", "change", "turn", "back"]),
+        place=st.integers(0, 20),
+        mark=st.sampled_from(["", "", "", *MARKS]),
+        twin=RARELY,
+    )
+    def edit(self, *, how: str, place: int, mark: str, twin: bool) -> None:
         rows = self.world.rows
-        rows.insert(place, self.row(mark, rows[place % len(rows)] if twin else None))
-        self.world.write()
-
-    @rule(marks=st.lists(st.sampled_from(["", *MARKS]), min_size=1, max_size=5))
-    def append(self, marks: list[str]) -> None:
-        self.world.rows += [self.row(mark) for mark in marks]
-        self.world.write()
-
-    @precondition(lambda self: len(self.world.rows) > 1)
-    @rule(place=st.integers(0, 20))
-    def take_out(self, place: int) -> None:
-        del self.world.rows[place % len(self.world.rows)]
-        self.world.write()
-
-    @rule(place=st.integers(0, 20), turn=st.integers(0, 2))
-    def change(self, *, place: int, turn: int) -> None:
-        row = self.world.rows[place % len(self.world.rows)]
-        self.born += 1
-        row.texts[turn % len(row.texts)] = f"changed {self.born}"
-        self.world.write()
-
-    @rule(back=st.booleans(), by=st.integers(1, 5))
-    def reorder(self, *, back: bool, by: int) -> None:
-        rows = self.world.rows
-        by %= len(rows)
-        self.world.rows = rows[::-1] if back else rows[by:] + rows[:by]
+        which = place % len(rows)
+        if how == "put in":
+            rows.insert(place, self.row(mark, rows[which] if twin else None))
+        elif how == "take out" and len(rows) > 1:
+            del rows[which]
+        elif how == "change":
+            self.born += 1
+            texts = rows[which].texts
+            texts[place % len(texts)] = f"changed {self.born}"
+        elif how == "turn":
+            self.world.rows = rows[which:] + rows[:which]
+        else:
+            rows.reverse()
         self.world.write()
 
     @precondition(lambda self: not self.world.is_large)
@@ -111,31 +108,34 @@ class Walk(RuleBasedStateMachine):
 
     # -- what is done to the files ---------------------------------------------------------------
 
-    @rule(size=st.integers(1, 400), of_verdicts=RARELY)
-    def cut(self, *, size: int, of_verdicts: bool) -> None:
-        """A power cut takes the last bytes: these rows, and no others, are to be done again."""
+    @rule(
+        how=st.sampled_from(["cut", "cut", "log", "keep", "swap", "delete", "spoil"]),
+        size=st.integers(1, 400),
+        of_verdicts=RARELY,
+    )
+    def harm(self, *, how: str, size: int, of_verdicts: bool) -> None:
+        """Cut a ledger (a power cut), or do something to what no result may hang on."""
         book = self.world.verdicts if of_verdicts else self.world.book
-        if book.path.exists():
-            data = book.path.read_bytes()
-            book.path.write_bytes(data[: max(0, len(data) - size)])
+        if how == "log":
+            book.forget_log()
+        elif how != "cut":
+            self._touch_index_file(how)
+        elif book.path.exists():  # these rows, and no others, are to be done again
+            book.path.write_bytes(book.path.read_bytes()[:-size])
             book.read_anew()
 
-    @rule(of_verdicts=RARELY)
-    def lose_log(self, *, of_verdicts: bool) -> None:
-        (self.world.verdicts if of_verdicts else self.world.book).forget_log()
-
-    @precondition(lambda self: self.world.is_large)
-    @rule(what=st.sampled_from(["keep", "swap", "delete", "spoil"]))
-    def touch_index_file(self, what: str) -> None:
+    def _touch_index_file(self, how: str) -> None:
         path = index_file_of(self.world.output)
-        if what == "keep" and path.exists():
-            self.old = path.read_bytes()
-        elif what == "swap" and self.old is not None:
+        if how == "swap" and self.old is not None:
             path.write_bytes(self.old)
-        elif what == "spoil" and path.exists():
-            path.write_bytes(path.read_bytes()[:-7])
-        elif what == "delete":
-            path.unlink(missing_ok=True)
+        elif path.exists():
+            data = path.read_bytes()
+            if how == "keep":
+                self.old = data
+            elif how == "spoil":
+                path.write_bytes(data[:-7])
+            elif how == "delete":
+                path.unlink()
 
     @invariant()
     def nothing_is_left_behind(self) -> None:

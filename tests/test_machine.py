@@ -35,6 +35,8 @@ from jsonl_runner.status import status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from machine_model import Added, Book, Task
+
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="it forks, and kills")
 
@@ -49,6 +51,7 @@ RATES: list[dict[str, float]] = [
 ]
 BAD_ANSWERS = {"broken_json": 0.4, "fenced_json": 0.2, "other_json": 0.1}
 PRICES = {"gpt-4.1-mini": {"input": 1, "output": 1}}
+THREADS = st.sampled_from([1, 2, 5, 16])
 #: How a command may end that was interrupted, or just not.
 _STOPS = ("RunInterrupted", "KeyboardInterrupt", "RunStopped", "BudgetReached", "NoUsableKey")
 ENDINGS = ("0 ", *(f"{REFUSED} {name}" for name in _STOPS))
@@ -61,10 +64,10 @@ class Runs(Walk):
     # -- runs ------------------------------------------------------------------------------------
 
     @rule(
-        threads=st.sampled_from([1, 2, 5, 16]),
-        choice=st.sampled_from([{}, {}, {}, {"limit": 1}, {"limit": 3}, {"sample": 2, "seed": 5}]),
+        threads=THREADS,
+        choice=st.sampled_from([{}, {}, {"limit": 1}, {"limit": 3}, {"sample": 2, "seed": 5}]),
         fsync=st.sampled_from(["group", "always", "off"]),
-        redo=RARELY,
+        redo=st.booleans(),
         shaped=RARELY,
         cached=RARELY,
         rates=st.sampled_from([{}, {}, {}, *RATES]),
@@ -72,25 +75,46 @@ class Runs(Walk):
         judged=RARELY,
         ends=st.none() | st.none() | ENDS,
     )
-    def run(
+    def run(self, **how: Any) -> None:
+        self.check_run(**how)
+
+    @rule(threads=THREADS, redo=st.booleans())
+    def go_on(self, *, threads: int, redo: bool) -> None:
+        self.check_run(threads=threads, redo=redo)
+
+    @rule(threads=THREADS, ends=ENDS)
+    def end_early(self, *, threads: int, ends: tuple[int, int]) -> None:
+        self.check_run(threads=threads, ends=ends)
+
+    @rule(rates=st.sampled_from(RATES), shaped=st.booleans())
+    def meet_faults(self, *, rates: dict[str, float], shaped: bool) -> None:
+        self.check_run(threads=4, rates=rates, shaped=shaped)
+
+    @rule(redo=st.booleans(), limit=st.sampled_from([{}, {"limit": 1}]))
+    def judge(self, *, redo: bool, limit: dict[str, int]) -> None:
+        self.check_run(threads=2, redo=redo, judged=True, choice=limit)
+
+    def check_run(
         self,
         *,
         threads: int,
-        choice: dict[str, int],
-        fsync: str,
-        redo: bool,
-        shaped: bool,
-        cached: bool,
-        rates: dict[str, float],
-        max_cost: float | None,
-        judged: bool,
-        ends: tuple[int, int] | None,
+        choice: dict[str, int] | None = None,
+        fsync: str = "off",
+        redo: bool = False,
+        shaped: bool = False,
+        cached: bool = False,
+        rates: dict[str, float] | None = None,
+        max_cost: float | None = None,
+        judged: bool = False,
+        ends: tuple[int, int] | None = None,
     ) -> None:
+        """Do a run, and look at everything that came of it."""
+        choice, rates = choice or {}, rates or {}
         world = self.world
         owed = world.owed(redo=redo)
         if shaped and rates:
             rates, judged = BAD_ANSWERS, False
-        changed = [task for task in world.tasks() if world.book.is_changed(task)]
+        changed = sum(map(world.book.is_changed, world.tasks()))
         world.simulator.settings = SimulatorSettings(
             fault_rates=rates, batch_in_progress_s=BATCH_S, latency_s=0.002 if ends else 0.0
         )
@@ -105,6 +129,7 @@ class Runs(Walk):
         added, verdicts = self.take(shape=shape, redo=redo, torn=summary is None)
         lost = threads if killed else 0
         self.check_bill(calls, added, verdicts, shaped=shaped, cached=cached, lost=lost)
+        assert not world.batched.keys() & {*added.outputs, *added.nulls}, "it lies in a batch"
         if summary is None:
             assert killed or why.startswith(ENDINGS), why
             return
@@ -115,14 +140,24 @@ class Runs(Walk):
             came = len(added.outputs) + len(added.nulls)
             assert came == count or (came < count and why)
             if not redo and all(h.question for h in world.book.held.values()):
-                assert summary.changed.count == len(changed)
+                assert summary.changed.count == changed
         if not (why or choice or rates):
-            for task in world.owed(redo=redo):
-                assert task.index in world.book.nulls, f"{task.index} was left out"
-                assert "[[fault:" in json.dumps(task.question), f"{task.index} has no output"
+            self.check_whole(world.owed(redo=redo), world.book, added)
+        if judged and not (why or rates or summary.stopped):
+            held = [t.index for t in world.tasks(whole=True) if t.index in world.book.held]
+            verdicts_owed = [
+                t for t in map(world.verdict_of, held) if world.verdicts.is_owed(t, redo=True)
+            ]
+            self.check_whole(verdicts_owed, world.verdicts, verdicts)
         if not owed:  # but for verdicts that a fault, or the budget, has kept from coming
             calls = [c for c in calls if not (judged and c.prompt.startswith("Judge this"))]
             assert not calls, "there was nothing to do"
+
+    def check_whole(self, owed: list[Task], book: Book, added: Added) -> None:
+        """Where nothing stood in the way, what has no output asked for a fault."""
+        for task in owed:
+            assert task.index in {*book.nulls, *added.nulls}, f"{task} was left out"
+            assert "[[fault:" in json.dumps(task.question), f"{task} has no output"
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -188,6 +223,7 @@ class Runs(Walk):
     @rule(suffix=st.sampled_from(["json", "jsonl", "csv"]), ends=st.none() | st.none() | ENDS)
     def merge(self, suffix: str, ends: tuple[int, int] | None) -> None:
         world = self.world
+        self.merge_judged()
         target = world.folder / f"merged.{suffix}"
         done = [(t, world.book.held.get(t.index)) for t in world.tasks(whole=True)]
         want = [(task.index, held.output) for task, held in done if held is not None]
@@ -206,7 +242,6 @@ class Runs(Walk):
         rows = json.loads(text) if suffix == "json" else map(json.loads, text.splitlines())
         assert [(str(row["index"]), row["output"]) for row in rows] == want
 
-    @rule()
     def merge_judged(self) -> None:
         world, target = self.world, self.world.folder / "judged.jsonl"
         if not world.verdicts.held or not world.book.held:
@@ -245,36 +280,27 @@ class Runs(Walk):
 
     # -- what is refused -------------------------------------------------------------------------
 
-    @precondition(lambda self: self.world.form in {"jsonl", "jsonl.gz"})
-    @rule(bad=st.sampled_from([b"{broken\n", b"[]\n", b'{"index": 0, "instruction": 5}\n']))
-    def refuse_rows(self, bad: bytes) -> None:
-        """A bad row is told before anything is paid."""
-        self.world.write(extra=bad)
-        with pytest.raises(BadRowsError):
-            self.world.run({}, {}, {})
-        self.world.write()
-
-    @precondition(lambda self: self.world.naming == "index")
-    @rule()
-    def refuse_a_twin(self) -> None:
-        """So is a second row of the same index."""
-        rows = self.world.rows
-        rows.append(Row(rows[0].name, ["another"]))
-        self.world.write()
-        with pytest.raises(BadRowsError):
-            self.world.run({}, {}, {})
-        rows.pop()
-        self.world.write()
-
-    @precondition(lambda self: bool(self.world.kind != "turns" and last_input(self.world.output)))
-    @rule()
-    def refuse_names(self) -> None:
-        """Rows that are called otherwise now would all be paid for again."""
-        world = self.world
-        kind, world.kind = world.kind, "samples" if world.kind == "plain" else "plain"
-        with pytest.raises(ConfigError):
+    @rule(bad=st.sampled_from([b"{broken\n", b"[]\n", b"twin", b"names"]))
+    def refuse(self, bad: bytes) -> None:
+        """Bad rows are told before anything is paid, and rows that are called otherwise now."""
+        world, rows, kind = self.world, list(self.world.rows), self.world.kind
+        if bad == b"names":
+            if kind == "turns" or not last_input(world.output):
+                return
+            world.kind = "samples" if kind == "plain" else "plain"
+        elif bad == b"twin":
+            if world.naming != "index":
+                return
+            world.rows.append(Row(rows[0].name, ["another"]))
+            world.write()
+        elif world.form not in {"jsonl", "jsonl.gz"}:
+            return
+        else:
+            world.write(extra=bad)
+        with pytest.raises(ConfigError if bad == b"names" else BadRowsError):
             world.run({}, {}, {})
-        world.kind = kind
+        world.rows, world.kind = rows, kind
+        world.write()
 
 
 @pytest.fixture(scope="module")
