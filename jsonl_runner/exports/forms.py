@@ -70,7 +70,8 @@ def form_of(target: Path, name: str | None) -> Form:
     Raises:
         ConfigError: there is no such format, or the file's name says something else.
     """
-    ending = target.suffix.lower()
+    is_packed = target.suffix.lower() in _COMPRESSIONS
+    ending = (target.with_suffix("") if is_packed else target).suffix.lower()
     if ending in _OTHERS or target.name == "-":
         raise ConfigError(
             f"{target}: {ending or 'standard output'} is not written; name a file that ends in "
