@@ -49,6 +49,7 @@ class SeenInput(NamedTuple):
         is_clean: whether it had no bad row, and every output in the ledger was for its content.
         dataset: how its rows were made (see `Dataset.recipe`); None: they were taken as they are.
         judge: the template of the judge whose questions they were; None: of nobody.
+        bad_rows: `skip` where bad rows were left out; None: there was none, or nobody knew yet.
     """
 
     size: int
@@ -56,6 +57,7 @@ class SeenInput(NamedTuple):
     is_clean: bool
     dataset: dict[str, Any] | None = None
     judge: str | None = None
+    bad_rows: str | None = None
 
 
 def path_for(ledger: Path) -> Path:

@@ -25,7 +25,7 @@ from .exports.verdicts import JUDGED, Verdicts
 from .indexes import IndexSet
 from .judging import Asked
 from .reader import RowReader, open_input
-from .recipes import dataset_for
+from .recipes import dataset_for, skips_bad_rows
 from .records import BadRow
 from .remote import written_to
 from .survey import BadRows
@@ -85,7 +85,7 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
     dedupe: bool = False,
     tools: list[Any] | None = None,
     keep_null: bool = False,
-    bad_rows: BadRowsPolicy = "fail",
+    bad_rows: BadRowsPolicy | None = None,
 ) -> MergeSummary:
     """Write the rows of an input with their outputs, in input order.
 
@@ -110,7 +110,7 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
         dedupe: of rows with the same prompt and output, only the first is written.
         tools: those that the run offered to all rows (`sharegpt` and `openai-chat` write them).
         keep_null: whether rows without an output are written, with `null`.
-        bad_rows: what to do about rows that cannot be used.
+        bad_rows: what to do about rows that cannot be used; None: what the last run did.
 
     Raises:
         ConfigError: the arguments contradict each other.
@@ -126,10 +126,15 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
         note = drops.read_log(ledger) if drops else None
         verdicts = None if judged is None else Verdicts(ledger, judged)
         outputs = Answers(ledger)
-        job = _Merge(plan, data, ledger, outputs, drops, verdicts, dedupe, keep_null, bad_rows)
+        policy: BadRowsPolicy = bad_rows or ("skip" if skips_bad_rows(ledger) else "fail")
+        job = _Merge(plan, data, ledger, outputs, drops, verdicts, dedupe, keep_null, policy)
         summary = job.write(job.columns() if plan.needs_columns else None)
     summary.damage = [str(item) for item in outputs.damage]
     summary.notes += [note] if note else []
+    if summary.bad_rows and bad_rows is None:
+        summary.notes.append(
+            "rows that cannot be used are left out, as the run did; --bad-rows fail stops at them"
+        )
     return summary
 
 

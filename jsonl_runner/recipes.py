@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .dataset import Data, Dataset
-    from .survey import Survey
+    from .survey import BadRowsPolicy, Survey
 
 #: What a row's index hangs on.
 _INDEXING = ("index_field", "auto_index", "name_files", "turns")
@@ -119,14 +119,27 @@ def tells_of_samples(dataset: Dataset, ledger: Path, note: Callable[[str], None]
         )
 
 
-def seen_of(dataset: Dataset, found: Survey | None) -> SeenInput:
+def skips_bad_rows(ledger: Path) -> bool:
+    """Return whether the last run into a ledger left bad rows out.
+
+    Raises:
+        LedgerError: the call log cannot be read.
+    """
+    seen = last_input(ledger)
+    return seen is not None and seen.bad_rows == "skip"
+
+
+def seen_of(dataset: Dataset, found: Survey | None, bad_rows: BadRowsPolicy) -> SeenInput:
     """Return what is to be said of an input.
 
     Args:
         dataset: the input.
         found: what a look at it found; None: it comes from a pipe, and can be looked at once only.
+        bad_rows: what is done about rows that cannot be used.
     """
     seen = _unseen(dataset.recipe())
+    if bad_rows == "skip" and (found is None or found.bad):
+        seen = seen._replace(bad_rows="skip")
     if found is None:
         return seen
     return seen._replace(size=found.size, digest=found.digest, is_clean=found.is_clean)
@@ -147,8 +160,10 @@ def remember(
         LedgerError: the call log cannot be written.
     """
     recipe = dataset.recipe()
-    if recipe != _recorded(ledger) or digest_of(asked) != last_asked(ledger):
-        with contextlib.closing(CallLog(ledger, seen or _unseen(recipe), asked)) as calllog:
+    seen = seen or _unseen(recipe)
+    is_known = recipe == _recorded(ledger) and digest_of(asked) == last_asked(ledger)
+    if not is_known or (seen.bad_rows == "skip" and not skips_bad_rows(ledger)):
+        with contextlib.closing(CallLog(ledger, seen, asked)) as calllog:
             calllog.begin()
 
 
@@ -158,8 +173,8 @@ def unseen(ledger: Path) -> SeenInput | None:
     None where nothing is (somebody has deleted the call log): to say that its rows were taken as
     they are would have the very next run of them refused.
     """
-    recipe = _recorded(ledger)
-    return None if recipe is None else _unseen(recipe)
+    seen = last_input(ledger)
+    return None if seen is None else _unseen(seen.dataset or {})._replace(bad_rows=seen.bad_rows)
 
 
 def _unseen(recipe: Mapping[str, Any]) -> SeenInput:

@@ -148,11 +148,11 @@ class _Run:
         for note in (*self._config.notes, *self._ledger.notes, *first_of(held.damage)):
             self._note(note)
         found = None if self._dataset.is_pipe else self._look()
-        seen, asked = seen_of(self._dataset, found), asked_of(self._config)
-        seen = seen._replace(judge=self._job.judge)
+        seen = seen_of(self._dataset, found, self._job.bad_rows)._replace(judge=self._job.judge)
+        asked = asked_of(self._config)
         is_new = tells_of_older(self._job.output, asked, len(held.done), self._note)
         if found is not None and found.todo == self._left_out:
-            if is_new:
+            if is_new or seen.bad_rows:
                 remember(self._dataset, self._job.output, asked, seen)
             return self._end()
         if self._job.judge is None:

@@ -257,7 +257,8 @@ class ParallelToolkit:
             options: of `merge.merge`: format, fields, split, seed, dedupe, drop_reasons, tools.
         """
         data, output = self._paths()
-        given = {"bad_rows": self._bad_rows, "keep_null": keep_null, **options}
+        skips = "skip" if self._bad_rows == "skip" else None  # None: as the run did
+        given = {"bad_rows": skips, "keep_null": keep_null, **options}
         return merge(data, output, Path(target), **given)
 
     def api(self, prompt: Prompt | str) -> str:

@@ -301,7 +301,6 @@ def test_a_merge_with_another_ledger(files: Stage) -> None:
     [
         ("merged.xlsx", 2, "merged.xlsx: .xlsx is not written; name a file that ends in .json, "),
         ("merged.tsv.gz", 2, "merged.tsv.gz: .tsv is not written; name a file that ends in .json"),
-        ("-", 2, "-: standard output is not written; name a file"),
         ("folder/merged.json", 4, "its folder does not exist; make it first"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -113,6 +114,70 @@ def ran(stage: Stage) -> Stage:
     write_rows(stage.data, [row(0), row(1, "changed"), rows[2], row(3)])
     stage.config_file()
     return stage
+
+
+def test_merge_to_standard_output(ran: Stage) -> None:
+    """The rows alone stand there, whole; what there is to say goes to stderr."""
+    ran.cli("merge", "data.jsonl", "output.jsonl", "merged.json")
+    words = ("merge", "data.jsonl", "output.jsonl", "-")
+    result = ran.cli(*words)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (ran.folder / "merged.json").read_text(encoding="utf-8")
+    assert result.stderr.splitlines()[-1].startswith("standard output: ")
+    lines = ran.cli(*words, "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(result.stdout)
+    for more in (("--split", "a=0.5,b=0.5"), ("--format", "parquet"), ("--json",)):
+        refused = ran.cli(*words, *more)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith(f"error: {more[0]}")
+        assert len(refused.stderr.splitlines()) == 1
+    assert not (ran.folder / "-").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
+def test_merge_into_a_closed_pipe(stage: Stage) -> None:
+    """`| head -n 1` ends quietly, with more rows than a pipe holds."""
+    write_rows(stage.data, [row(number, "x" * 5000) for number in range(100)])
+    stage.output.write_text("".join(f'{{"{n}": "y"}}\n' for n in range(100)), encoding="utf-8")
+    words = stage.command("merge", stage.data, stage.output, "-", "--format", "jsonl")
+    piped = subprocess.run(
+        ["sh", "-c", f"{shlex.join(words)} | head -n 1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert json.loads(piped.stdout)["index"] == "0"
+    assert piped.stderr == ""
+
+
+def test_merge_leaves_out_what_the_run_did(stage: Stage) -> None:
+    """The call log tells that bad rows were skipped, so `merge` needs not be told again."""
+    write_rows(stage.data, [row(1)])
+    with stage.data.open("a", encoding="utf-8") as stream:
+        stream.write("no JSON\n")
+    first = stage.run_cli("--bad-rows", "skip")
+    assert first.returncode == 1, first.stderr
+    words = ("merge", "data.jsonl", "output.jsonl", "merged.json")
+    merged = stage.cli(*words)
+    assert merged.returncode == 0
+    assert "note: rows that cannot be used are left out, as the run did" in merged.stderr
+    assert "left out data.jsonl:2" in merged.stderr
+    assert stage.cli(*words, "--bad-rows", "fail").returncode == 2
+    told = stage.cli(*words, "--bad-rows", "skip")
+    assert (told.returncode, "as the run did" in told.stderr) == (0, False)
+
+
+def test_merge_hears_of_bad_rows_that_came_later(stage: Stage) -> None:
+    """A run that has nothing to do but to skip them says so too."""
+    write_rows(stage.data, [row(1)])
+    stage.run_cli()
+    with stage.data.open("a", encoding="utf-8") as stream:
+        stream.write("no JSON\n")
+    words = ("merge", "data.jsonl", "output.jsonl", "merged.json")
+    assert stage.cli(*words).returncode == 2
+    assert stage.run_cli("--bad-rows", "skip").returncode == 1
+    assert stage.cli(*words).returncode == 0
 
 
 def test_merge_for_a_trainer(ran: Stage) -> None:
@@ -255,7 +320,7 @@ def test_run_tells_people_on_stderr_what_comes_next(ran: Stage) -> None:
     assert last.startswith("next: jsonl-runner merge ")
     write_rows(ran.data, [row(0), {"index": 7}, row(3)])
     skipping = ran.run_cli("--bad-rows", "skip").stderr.splitlines()[-1]
-    assert skipping == f"{last} --bad-rows skip"
+    assert skipping == last
     merge = ran.cli(*skipping.removeprefix("next: jsonl-runner ").split())
     assert merge.returncode == 0
     assert len(json.loads((ran.folder / "merged.json").read_text(encoding="utf-8"))) == 2

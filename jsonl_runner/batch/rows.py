@@ -11,7 +11,7 @@ from ..dataset import dataset_of
 from ..errors import ConfigError, InputError
 from ..locking import lock_path
 from ..reader import GroupReader, open_input
-from ..recipes import check_indices, remember, tells_of_older
+from ..recipes import check_indices, remember, seen_of, tells_of_older
 from ..sources.stream import bad_rows_of
 from ..survey import Survey, survey
 from .manifest import manifest_path
@@ -100,7 +100,9 @@ def plan_rows(
             rows.output, rows.asked, len(rows.done), desk.note
         )
         if is_new or (planned.parts and not wishes.dry):
-            remember(data, rows.output, rows.asked)
+            # Of the input itself nothing is said: a later run would take its rows as looked at.
+            seen = seen_of(data, None, wishes.bad_rows if found.bad else "fail")
+            remember(data, rows.output, rows.asked, seen)
     except BaseException:
         withdraw(desk, planned.parts)
         raise

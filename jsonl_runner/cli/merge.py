@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,14 +12,18 @@ import click
 from ..exports.forms import FORMATS
 from .help import Sectioned
 from .inputs import data_argument, dataset_options
-from .options import PATH, bad_rows_option, console_options, json_option, print_json, say
+from .options import PATH, bad_rows_as_run_option, console_options, json_option, print_json, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ..dataset import Dataset
     from ..merge import MergeSummary
     from ..survey import BadRowsPolicy
+
+#: As MERGED: write the rows there.
+_STDOUT = "-"
 
 
 @click.command(cls=Sectioned, short_help="Join input and outputs into training data.")
@@ -58,7 +63,7 @@ if TYPE_CHECKING:
 )
 @click.option("--keep-null", is_flag=True, help="Keep rows without an output, with null.")
 @functools.partial(dataset_options, last="MERGED")
-@bad_rows_option
+@bad_rows_as_run_option
 @json_option
 @console_options
 def merge(  # noqa: PLR0917  # one for each option
@@ -74,14 +79,15 @@ def merge(  # noqa: PLR0917  # one for each option
     dedupe: bool,
     tools: Path | None,
     keep_null: bool,
-    bad_rows: str,
+    bad_rows: BadRowsPolicy | None,
     as_json: bool,
 ) -> int:
     """Write MERGED: index, instruction, input, output and other fields in the order of DATA.
 
     The format is that of MERGED's suffix (.json an array, .jsonl, .csv, .parquet, and .jsonl.gz or
     .zst), or --format: alpaca, sharegpt and openai-chat are for trainers. Rows without an output
-    are left out and counted, and so are rows that the format has no place for.
+    are left out and counted, and so are rows that the format has no place for. With - for MERGED
+    they are written to standard output once all are there: a JSON array, or --format jsonl.
 
     \b
     Example:
@@ -93,29 +99,68 @@ def merge(  # noqa: PLR0917  # one for each option
     from ..exports.split import parse_split  # noqa: PLC0415  # --help need not wait for it
     from ..merge import merge as merge_files  # noqa: PLC0415
 
-    policy: BadRowsPolicy = "skip" if bad_rows == "skip" else "fail"
-    summary = merge_files(
-        data,
-        output,
-        merged,
-        format=format_,
-        fields=None if fields is None else fields.split(","),
-        split=None if split is None else parse_split(split),
-        seed=seed,
-        drop_reasons=drop_reasons.replace(" ", "").split(",") if drop_reasons else (),
-        judged=judged,
-        dedupe=dedupe,
-        tools=None if tools is None else tools_in(tools),
-        keep_null=keep_null,
-        bad_rows=policy,
-    )
+    if str(merged) == _STDOUT:
+        _check_stdout(format_, split, as_json=as_json)
+    with _place_of(merged) as place:
+        summary = merge_files(
+            data,
+            output,
+            place,
+            format=format_,
+            fields=None if fields is None else fields.split(","),
+            split=None if split is None else parse_split(split),
+            seed=seed,
+            drop_reasons=drop_reasons.replace(" ", "").split(",") if drop_reasons else (),
+            judged=judged,
+            dedupe=dedupe,
+            tools=None if tools is None else tools_in(tools),
+            keep_null=keep_null,
+            bad_rows=bad_rows,
+        )
+        summary.notes = [note.replace(str(place), _name_of(merged)) for note in summary.notes]
     if as_json:
         print_json(asdict(summary))
-    _tell(summary, merged, keep_null=keep_null)
+    _tell(summary, _name_of(merged), keep_null=keep_null)
     return 0
 
 
-def _tell(summary: MergeSummary, merged: Path, *, keep_null: bool) -> None:
+def _check_stdout(format_: str | None, split: str | None, *, as_json: bool) -> None:
+    """Refuse what standard output cannot take."""
+    if split is not None:
+        raise click.UsageError("--split writes a file for each part: name a file, not - (stdout)")
+    if format_ == "parquet":
+        raise click.UsageError("--format parquet needs a file of its own, not - (stdout)")
+    if as_json:
+        raise click.UsageError("--json and the rows would both stand on stdout: name a file")
+
+
+def _name_of(merged: Path) -> str:
+    return "standard output" if str(merged) == _STDOUT else str(merged)
+
+
+@contextlib.contextmanager
+def _place_of(merged: Path) -> Iterator[Path]:
+    """Yield where to write: for standard output a file, sent when it is whole.
+
+    What has gone down a pipe cannot be taken back when a later row turns out to be a bad one.
+    """
+    if str(merged) != _STDOUT:
+        yield merged
+        return
+    import tempfile  # noqa: PLC0415  # few need it
+    from pathlib import Path as Place  # noqa: PLC0415
+
+    from .printing import Output  # noqa: PLC0415
+
+    stdout = Output()
+    with tempfile.TemporaryDirectory(prefix="jsonl-runner-") as folder:
+        place = Place(folder) / "merged"
+        yield place
+        with place.open("rb") as stream:
+            stdout.put_file(stream)
+
+
+def _tell(summary: MergeSummary, merged: str, *, keep_null: bool) -> None:
     from ..exports.plan import reason_of  # noqa: PLC0415
 
     for line in (*summary.damage, *(f"left out {row}" for row in summary.bad_rows)):

@@ -115,6 +115,11 @@ bad_rows_option = click.option(
     show_default=True,
     help="Rows that cannot be used: stop before anything is paid, or leave them out.",
 )
+bad_rows_as_run_option = click.option(
+    "--bad-rows",
+    type=click.Choice(["fail", "skip"]),
+    help="Rows that cannot be used: stop, or leave them out.  [default: as the run did]",
+)
 
 
 _ESCAPE = re.compile(r"\\([ntr\\])")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import threading
 from dataclasses import asdict
@@ -49,6 +50,20 @@ class Output:
         text = harmless(text) if self.is_terminal else text
         try:
             sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise LedgerError(f"standard output: cannot be written ({error.strerror})") from None
+
+    def put_file(self, stream: IO[bytes]) -> None:
+        """Write a file of lines, as `put` does a text."""
+        if self.is_terminal:
+            for line in stream:
+                self.put(line.decode("utf-8", "replace"))
+            return
+        try:
+            shutil.copyfileobj(stream, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             raise

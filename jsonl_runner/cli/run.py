@@ -203,5 +203,4 @@ def _next_steps(summary: RunSummary, data: Dataset, output: Path, command: str) 
         return [f"next: the same command tries the {summary.failed:,} nulls again"]
     merged = output.with_name("merged.json")
     files = " ".join(map(shlex.quote, (*data.given, str(output), str(merged))))
-    skipping = " --bad-rows skip" if summary.bad_rows else ""
-    return [f"next: {command.replace(' run', ' merge')} {files}{skipping}"]
+    return [f"next: {command.replace(' run', ' merge')} {files}"]

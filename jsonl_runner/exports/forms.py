@@ -72,7 +72,7 @@ def form_of(target: Path, name: str | None) -> Form:
     """
     is_packed = target.suffix.lower() in _COMPRESSIONS
     ending = (target.with_suffix("") if is_packed else target).suffix.lower()
-    if ending in _OTHERS or target.name == "-":
+    if ending in _OTHERS or target.name == "-":  # only the command writes to standard output
         raise ConfigError(
             f"{target}: {ending or 'standard output'} is not written; name a file that ends in "
             f"{', '.join(kind for kind in _SUFFIXES if kind != '.ndjson')}"
