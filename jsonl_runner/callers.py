@@ -149,7 +149,7 @@ class FunctionCaller:
         """Call the function; an exception is classified by its `status_code` if it has one."""
         try:
             output = self._function(record, key)
-        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's may raise anything
             return classify_exception(error, self._clock.wall())
         answer = output if isinstance(output, Answer) else Answer(output, None, None, None)
         if not isinstance(answer.text, str):

@@ -303,13 +303,36 @@ def stand_in_of(
         if not callable(call):
             raise ConfigError(f"call must be a function, not {type(call).__name__}")
         given = call
+        _check_takes_two(given, "call")
         return StandIn(
             lambda _tools: lambda record, _key: given(*texts_of(record)), uses_keys=False
         )
     if model is None or type(model).generate is OpenAIModel.generate:
         return None
     overridden = model
+    if not holds_texts(model):
+        _check_takes_two(model.generate, "generate()")
     return StandIn(lambda tools: _generating(overridden, tools))
+
+
+def _check_takes_two(function: Callable[..., Any], name: str) -> None:
+    """See whether a function takes instruction and input, before a row is asked with it.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # some built-ins tell nothing of themselves
+        return
+    try:
+        signature.bind("", "")
+    except TypeError:
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        where = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
+        raise ConfigError(
+            f"{name} takes {signature}, and is called with (instruction, input){where}"
+        ) from None
 
 
 def _generating(model: OpenAIModel, tools: Tools) -> Function:

@@ -7,12 +7,20 @@ The classes follow the provider's status, `error.code` and `error.type`
 from __future__ import annotations
 
 import re
+import traceback
+from pathlib import Path
 from typing import Any
 
 from . import jsontext
 from .attempts import Answer, AttemptError, Kind, Reply, Verdict
 from .errors import TransportError
 from .limits import exhausted_reset, rate_limits, retry_after
+
+#: What a slip in a function raises; a rerun of the same code raises it again.
+_SLIPS = (TypeError, NameError, AttributeError, ImportError)
+#: Of a traceback that are looked at: a function that calls itself has a thousand.
+_MOST_FRAMES = 50
+_HERE = Path(__file__).resolve().parent
 
 #: Bytes of an answer that is no JSON which are looked at for a message.
 _MAX_RAW = 8192
@@ -212,6 +220,19 @@ def _judge_odd(answer: Answer, message: dict[str, Any]) -> Verdict:
     return Verdict(Kind.OK, "ok", "cut off at max_tokens", answer)
 
 
+def _place_in_users_code(error: BaseException) -> str:
+    """Return ` (file:line)` of an exception, within the file whose function we called."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__, limit=_MOST_FRAMES)
+        if Path(frame.filename).resolve().parent != _HERE
+    ]
+    if not frames:
+        return ""
+    last = [frame for frame in frames if frame.filename == frames[0].filename][-1]
+    return f" ({last.filename}:{last.lineno})"
+
+
 def classify_failure(error: TransportError) -> Verdict:
     """Return what an attempt without an HTTP answer means."""
     if error.code in _ENDPOINT_CODES:
@@ -221,12 +242,13 @@ def classify_failure(error: TransportError) -> Verdict:
     return Verdict(kind, error.code, _one_line(error))
 
 
-def classify_exception(error: Exception, wall: float) -> Verdict:
+def classify_exception(error: BaseException, wall: float) -> Verdict:
     """Return what an exception of a user's function means.
 
     The openai SDK's errors carry `status_code`, `code`, `type` and `response`, and so do those of
-    many others; they are read by name, so that no SDK need be imported. Anything else is
-    transient: the function may be tried again.
+    many others; they are read by name, so that no SDK need be imported. A slip of whoever wrote
+    the function fails the row at once, and so does what would end the program: neither passes with
+    time. Anything else is transient: the function may be tried again.
     """
     if isinstance(error, AttemptError):
         return error.verdict
@@ -236,6 +258,9 @@ def classify_exception(error: Exception, wall: float) -> Verdict:
     message = f"{type(error).__name__}: {_one_line(error)}"
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
+        if isinstance(error, _SLIPS) or not isinstance(error, Exception):
+            place = _place_in_users_code(error)
+            return Verdict(Kind.ROW_FAULT, type(error).__name__, f"{message}{place}")
         return Verdict(Kind.TRANSIENT, type(error).__name__, message, of_server=False)
     fields = {name: getattr(error, name, None) for name in ("code", "type", "param")}
     verdict = _classify_error(status, {**fields, "message": str(error)})

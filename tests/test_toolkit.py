@@ -212,6 +212,53 @@ class Polite(OpenAIModel):
         return super().generate(f"{instruction} Be polite.", input) + "!"
 
 
+class Slipping(OpenAIModel):
+    """A model with a slip in it."""
+
+    def generate(self, instruction: str, input: str = "") -> str:  # noqa: A002
+        return instruction + len(input)  # type: ignore[operator]
+
+
+class Leaving(OpenAIModel):
+    """A model that would end the program."""
+
+    def generate(self, instruction: str, input: str = "") -> str:  # noqa: A002
+        sys.exit(f"no answer to {instruction} {input}")
+
+
+class Forgetful(OpenAIModel):
+    """A model that forgot a parameter."""
+
+    def generate(self, instruction: str, input: str, more: str) -> str:  # type: ignore[override]  # noqa: A002
+        return instruction + input + more
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(Slipping, "TypeError"), (Leaving, "SystemExit")], ids=["slip", "exit"]
+)
+def test_a_slip_in_a_generate_is_not_tried_again(
+    stage: Stage, kind: type[OpenAIModel], code: str
+) -> None:
+    """It fails the row at the first try, with its line; rows that all fail so end a run."""
+    write_rows(stage.data, [row(number) for number in range(200)])
+    with pytest.raises(RunStoppedError, match="failed alike") as caught:
+        tool(stage, openai_model=kind("none"), max_retries=5).run()
+    line = kind.generate.__code__.co_firstlineno + 1
+    assert f"{code}: " in str(caught.value)
+    assert f"({__file__}:{line})" in str(caught.value)
+    assert {entry["attempts"] for entry in read_calls(stage.output).values()} == {1}
+
+
+def test_a_generate_that_cannot_be_called(stage: Stage) -> None:
+    """What it takes is looked at before a row is asked; so is that of a function."""
+    line = Forgetful.generate.__code__.co_firstlineno
+    with pytest.raises(ConfigError, match=r"called with \(instruction, input\)") as caught:
+        tool(stage, openai_model=Forgetful("none"))
+    assert f"({__file__}:{line})" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"call takes \(text"):
+        tool(stage, call=lambda text: text)
+
+
 def test_a_generate_of_ones_own(stage: Stage) -> None:
     """What it returns is the row's output; nothing is sent."""
     write_rows(stage.data, ROWS)
