@@ -216,7 +216,7 @@ class Slipping(OpenAIModel):
     """A model with a slip in it."""
 
     def generate(self, instruction: str, input: str = "") -> str:  # noqa: A002
-        return instruction + len(input)  # type: ignore[operator]
+        return instruction + len(input)  # type: ignore[operator, no-any-return]
 
 
 class Leaving(OpenAIModel):
