@@ -32,6 +32,12 @@ class Choice(NamedTuple):
         """Return how many of so many rows are chosen."""
         return min(of, *(number for number in (self.limit, self.sample) if number is not None), of)
 
+    @property
+    def bound(self) -> str:
+        """The option that leaves rows out, where any are left out."""
+        by_sample = self.sample is not None and (self.limit is None or self.sample < self.limit)
+        return "--sample" if by_sample else "--limit"
+
     def among(self, rows: Iterable[_T], of: int | None) -> Iterator[_T]:
         """Yield the chosen ones.
 

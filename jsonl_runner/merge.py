@@ -126,15 +126,10 @@ def merge(  # noqa: PLR0913  # what to join, and how it is to be written
         note = drops.read_log(ledger) if drops else None
         verdicts = None if judged is None else Verdicts(ledger, judged)
         outputs = Answers(ledger)
-        policy: BadRowsPolicy = bad_rows or ("skip" if skips_bad_rows(ledger) else "fail")
-        job = _Merge(plan, data, ledger, outputs, drops, verdicts, dedupe, keep_null, policy)
+        job = _Merge(plan, data, ledger, outputs, drops, verdicts, dedupe, keep_null, bad_rows)
         summary = job.write(job.columns() if plan.needs_columns else None)
     summary.damage = [str(item) for item in outputs.damage]
     summary.notes += [note] if note else []
-    if summary.bad_rows and bad_rows is None:
-        summary.notes.append(
-            "rows that cannot be used are left out, as the run did; --bad-rows fail stops at them"
-        )
     return summary
 
 
@@ -171,7 +166,7 @@ class _Merge:
     verdicts: Verdicts | None
     dedupe: bool
     keep_null: bool
-    bad_rows: BadRowsPolicy
+    bad_rows: BadRowsPolicy | None
 
     def __post_init__(self) -> None:
         self.asked = None if self.verdicts is None else Asked(self.ledger)
@@ -273,8 +268,13 @@ class _Merge:
                 hidden += row.get("output") is not None and "reference" in row
                 yield row, _join(row, output), lambda: reader.folder
         summary.bad_rows = bad.lines()
-        if self.bad_rows == "fail" and bad:
-            raise bad.error()
+        if bad and self.bad_rows != "skip":
+            if self.bad_rows == "fail" or not skips_bad_rows(self.ledger):
+                raise bad.error()
+            summary.notes.append(
+                "rows that cannot be used are left out, as the run did; --bad-rows fail stops at "
+                "them"
+            )
         if summary.rows == summary.without_output:
             raise InputError(
                 f"{self.ledger}: it holds no output for any of the {summary.rows:,} rows of "

@@ -213,6 +213,7 @@ class _Run:
         summary.rows, summary.skipped = found.rows, found.skipped
         to_do = found.todo - self._left_out
         summary.left_out = to_do - self._job.choice.count(to_do)
+        summary.left_out_by = self._job.choice.bound
         summary.bad_rows = found.bad.lines()
         if not self._job.redo_changed:
             summary.changed = found.changed

@@ -94,6 +94,7 @@ class Snapshot:
         last_failures: the newest last.
         notes: what was said last.
         keys: all of them.
+        threads: calls that all of them together may have under way; None: as the keys allow.
     """
 
     time: float
@@ -128,6 +129,7 @@ class Snapshot:
     last_failures: tuple[FailureView, ...] = ()
     notes: tuple[str, ...] = ()
     keys: tuple[KeyView, ...] = ()
+    threads: int | None = None
 
     @property
     def finished(self) -> int:
@@ -151,8 +153,9 @@ class Snapshot:
 
     @property
     def allowed(self) -> int:
-        """Calls that may be under way: what the keys that are not retired allow."""
-        return sum(key.limit for key in self.keys if key.state != "retired")
+        """Calls that may be under way: what threads and the keys that are not retired allow."""
+        of_keys = sum(key.limit for key in self.keys if key.state != "retired")
+        return of_keys if self.threads is None else min(of_keys, self.threads)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""

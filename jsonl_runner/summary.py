@@ -87,7 +87,8 @@ class RunSummary:
         tokens: used by the calls of this run.
         cost: what it cost: as the provider says, else by prices; None when neither tells.
         cost_from: how that is known where the provider does not say all: `prices`, `estimate`.
-        left_out: of the rows left, those that the run was not to try (`--limit`, `--sample`).
+        left_out: of the rows left, those that the run was not to try.
+        left_out_by: the option that says so: `--limit` or `--sample`.
         budget: what limits there are and what was spent of them; None without any.
         elapsed_s: seconds.
         failures: by reason.
@@ -113,6 +114,7 @@ class RunSummary:
     cost: float | None = None
     cost_from: str = ""
     left_out: int = 0
+    left_out_by: str = ""
     budget: dict[str, float | None] | None = None
     elapsed_s: float = 0.0
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -216,7 +218,7 @@ class RunSummary:
     def to_dict(self) -> dict[str, Any]:
         """Return it for `--json`."""
         plain = asdict(self)
-        del plain["stop_code"], plain["unit"]
+        del plain["stop_code"], plain["unit"], plain["left_out_by"]
         if self.unit == "rows":
             del plain["failed_files"]
         plain["judged"] = None if self.judged is None else self.judged.to_dict()
@@ -226,10 +228,11 @@ class RunSummary:
         """Return it for people, a line each."""
         per_s = self.done / self.elapsed_s if self.elapsed_s else 0.0
         rate = f", {per_s:.1f} {self.unit}/s" if per_s else ""
+        of_them = f"{self.left_out:,} of them " if self.left_out != self.left else ""
         lines = [
             f"done {self.done:,}, failed {self.failed:,}, had an output before {self.skipped:,}"
             + (f", left {self.left:,}" if self.left else "")
-            + (f" ({self.left_out:,} of them not to be tried)" if self.left_out else "")
+            + (f" ({of_them}beyond {self.left_out_by})" if self.left_out else "")
             + f"  ({in_words(self.elapsed_s)}{rate})"
         ]
         if self.conversations:

@@ -46,11 +46,13 @@ class Tally:
 
     Args:
         data, output: what the run is about, for people.
+        threads: calls that may be under way; None: as the keys allow.
     """
 
-    def __init__(self, data: str = "", output: str = "") -> None:
+    def __init__(self, data: str = "", output: str = "", threads: int | None = None) -> None:
         self._data = data
         self._output = output
+        self._threads = threads
         self._began = 0.0
         self._second = 0
         self._rows = 0
@@ -140,7 +142,6 @@ class Tally:
         elapsed_s = now - self._began
         rate = _rate([second.rows for second in seconds], self._rows, elapsed_s)
         p50, p95, p99 = _quantiles(seconds)
-        reasons = {code: failure.count for code, failure in summary.failures.items()}
         return Snapshot(
             time=wall,
             elapsed_s=elapsed_s,
@@ -170,10 +171,11 @@ class Tally:
             waiting_for=view.waiting_for,
             trouble=view.trouble,
             stopping=stopping,
-            reasons=reasons,
+            reasons={code: failure.count for code, failure in summary.failures.items()},
             last_failures=tuple(self._failures),
             notes=tuple(summary.notes[-_FAILURES:]),
             keys=self._with_use(keys),
+            threads=self._threads,
         )
 
     def _with_use(self, keys: Iterable[KeyView]) -> tuple[KeyView, ...]:

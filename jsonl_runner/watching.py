@@ -97,7 +97,7 @@ class Watch:
         self._config = config
         self._output = output
         self._data = data
-        self._tally = Tally(data, str(output))
+        self._tally = Tally(data, str(output), config.threads)
         self._shown: Progress = progress(name, quiet=quiet, clock=clock)
         self._live: Live | None = None
         self._log: EventLog | None = None

@@ -110,6 +110,7 @@ def test_cleanup_tells_first_and_refuses_what_is_not_merged(slow: Stage) -> None
     assert json.loads(done.stdout)["deleted"] is True
     assert slow.simulator.journal.routes()["DELETE /v1/files/{id}"] == 4
     assert do(slow, "cleanup", "--all", "--older-than", "soon").returncode == 2
+    assert do(slow, "cleanup", "--all", "--older-than", "7").returncode == 2
 
 
 def test_cancel_asks_and_fetch_collects(slow: Stage) -> None:

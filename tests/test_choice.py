@@ -48,7 +48,7 @@ def test_the_first_rows_without_an_output(stage: Stage) -> None:
     summary = stage.run(rows, job={"choice": Choice(limit=4)})
     assert sorted(read_ledger(stage.output)) == ["0", "1", "2", "3"]
     assert (summary.exit_code, summary.rows, summary.left, summary.left_out) == (0, 10, 6, 6)
-    assert "left 6 (6 of them not to be tried)" in summary.lines()[0]
+    assert "left 6 (beyond --limit)" in summary.lines()[0]
     summary = stage.run(job={"choice": Choice(limit=4)})
     assert sorted(read_ledger(stage.output)) == [str(number) for number in range(8)]
     assert (summary.skipped, summary.left) == (4, 2)
@@ -87,7 +87,7 @@ def test_on_the_command_line(stage: Stage) -> None:
     result = stage.run_cli("--sample", "3", "--seed", "5")
     assert result.returncode == 0
     assert "sample: 3 rows without an output, --seed 5" in result.stderr
-    assert "left 6 (6 of them not to be tried)" in result.stderr
+    assert "left 6 (beyond --sample)" in result.stderr
     last = "next: the same command without --limit and --sample does the other rows"
     assert result.stderr.splitlines()[-1] == last
     piped = ("run", "-", stage.output, "--config", stage.config_file())

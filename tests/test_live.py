@@ -292,7 +292,7 @@ def test_a_run_with_a_table_from_start_to_ctrl_c(stage: Stage, screen: Screen) -
     """It moves, names the failure, says that it stops, and leaves the terminal as it was."""
     with running(stage, "--live", stderr=screen.writer, latency_s=1.0) as process:
         screen.wait_for(has("last failures (content_policy_violation 1)"))
-        lines = screen.wait_for(has("8 in flight of"))
+        lines = screen.wait_for(has("8 in flight of 8;"))
         assert has(f"{stage.data} → ")(lines) or lines[0].startswith("running")
         assert any(line.startswith("#1(…0001) ready") for line in lines)
         # All calls in flight are to take long enough for the table to be drawn once more.

@@ -25,7 +25,7 @@ from .batching import (
 )
 from .calling import answer_options, simulate_option
 from .inputs import data_argument, dataset_options
-from .options import PATH, Suggesting, console_options, json_option, print_json, say
+from .options import PATH, Suggesting, age_of, console_options, json_option, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -312,14 +312,7 @@ def _tell_cleaning(found: list[tuple[str, int]], options: dict[str, Any]) -> Non
 
 
 def _before(text: str | None) -> float | None:
-    from ..limits import parse_duration  # noqa: PLC0415
-
-    if text is None:
-        return None
-    seconds = parse_duration(text)
-    if seconds is None:
-        raise click.BadParameter(f"{text!r} is no duration such as 7d", param_hint="--older-than")
-    return real_time.time() - seconds
+    return None if text is None else real_time.time() - age_of(text, "--older-than")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, Suggesting, console_options, json_option, load_config, print_json, say
+from .options import (
+    PATH,
+    Suggesting,
+    age_of,
+    console_options,
+    json_option,
+    load_config,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +85,7 @@ def clear(older_than: str | None, model: str | None, yes: bool, config_path: Pat
     Example:
       jsonl-runner cache clear --older-than 7d --yes
     """
-    age_s = None if older_than is None else _age(older_than)
+    age_s = None if older_than is None else age_of(older_than, "--older-than")
     config = load_config(config_path, {})
     if not _is_there(config):
         say(f"{_look(config).folder}: no answers are kept")
@@ -93,15 +102,6 @@ def clear(older_than: str | None, model: str | None, yes: bool, config_path: Pat
     finally:
         kept.close()
     return 0
-
-
-def _age(text: str) -> float:
-    from ..limits import parse_duration  # noqa: PLC0415  # --help need not wait for it
-
-    seconds = parse_duration(text)
-    if seconds is None or seconds < 0:
-        raise click.BadParameter(f"{text!r} is no age such as 7d, 12h or 30m", param_hint="AGE")
-    return seconds
 
 
 def _is_there(config: Config) -> bool:

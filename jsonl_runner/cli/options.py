@@ -138,6 +138,20 @@ def load_config(config_path: Path | None, overrides: Mapping[str, Any]) -> Confi
     return load(config_path, overrides)
 
 
+def age_of(text: str, option: str) -> float:
+    """Return the seconds of an age as an option has it: `7d`, `12h`, `30m`.
+
+    Raises:
+        BadParameter: it is none; a number alone, which nobody can be sure of, too.
+    """
+    from ..limits import parse_duration  # noqa: PLC0415  # --help need not wait for it
+
+    seconds = parse_duration(text)
+    if seconds is None or not text[-1:].isalpha():
+        raise click.BadParameter(f"{text!r} is no age; give 7d, 12h or 30m", param_hint=option)
+    return seconds
+
+
 def place_of(config: Config) -> str:
     """Return the address of the API as it may be shown."""
     from ..secret import without_login  # noqa: PLC0415
