@@ -287,7 +287,7 @@ def _look(
                 each=count.see if count is not None and not looked else None,
             )
         if not looked:
-            found.check(bad_rows)
+            found.check(bad_rows, part)
             bad = len(found.bad)
         rows, to_do = rows + found.rows, to_do + found.todo
         looked.append((part, found.redo))

@@ -106,7 +106,7 @@ def preview(  # what a run goes by
                 each=look if len(batched) or dataset.turns is not None else None,
             )
             if not seen:
-                found.check(bad_rows)
+                found.check(bad_rows, part)
             seen += found.rows
             stream.seek(0)
             left = left_rows(GroupReader(stream, str(data)).groups(), done, found.redo, batched)
@@ -166,14 +166,15 @@ def render(
     dataset = dataset_of(data)
     check_turns(dataset)
     with dataset.open() as stream:
-        reader = RowReader(stream, str(dataset))
+        reader, begun = RowReader(stream, str(dataset)), False
         records = reader.records()
         while limit > 0 and (record := next(records, None)) is not None:
             if not isinstance(record, BadRow):
                 limit -= 1
+                begun = True
                 yield _rendered(record, reader.where(), composer, config)
             elif bad_rows == "fail":
-                raise bad_row_error(record)
+                raise bad_row_error(record, None if begun else dataset)
             elif bad is not None:
                 bad.append(record)
 

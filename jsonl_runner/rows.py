@@ -182,7 +182,7 @@ def _check_index(row: dict[str, Any]) -> None:
         if index is None:
             raise ValueError(
                 'it has no "index" (a string or an integer that names the row): --index-field NAME '
-                "takes another field, --auto-index line or content makes one"
+                "takes another field, --auto-index line or content makes one" + _nor_question(row)
             )
         raise ValueError(f'"index" must be a string or an integer, not {kind_of(index)}')
     elif not index:
@@ -220,19 +220,34 @@ def check_params(params: object) -> None:
             raise ValueError(f"has a response_format that cannot be used: {error}") from None
 
 
-#: What datasets call that which is asked.
-_LIKELY = ("prompt", "question", "query", "problem", "task", "text", "content")
+#: What datasets call that which is asked: what can hardly be anything else, and what often is it.
+QUESTIONS = ("prompt", "question", "query", "problem", "instructions", "user_prompt", "user")
+TEXTS = ("input", "inputs", "task", "text", "content", "sentence", "document", "source", "title")
+
+
+def _nor_question(row: dict[str, Any]) -> str:
+    """Return what else a row lacks, so that both are told at once."""
+    if row.get("instruction") is not None or row.get("messages") is not None:
+        return ""
+    return '; and it has no "instruction"' + _nearby_fields(row)
+
+
+def named_fields(row: dict[str, Any]) -> str:
+    """Return the names of a row's first fields, for people."""
+    return ", ".join(list(row)[:5]) + (", …" if len(row) > 5 else "")
 
 
 def _nearby_fields(row: dict[str, Any]) -> str:
-    others = [name for name in row if name not in FIELDS]
+    others = {name: value for name, value in row.items() if name not in FIELDS}
     if not others:
         return ""
-    shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
-    texts = [name for name in others if isinstance(row[name], str)]
-    longest = max(texts, key=lambda name: len(row[name]), default=others[0])
-    best = next((name for name in _LIKELY if name in texts), longest)
-    return f"; its fields are {shown}: --map instruction={best} takes one of them"
+    texts = [name for name, value in others.items() if isinstance(value, str)]
+    longest = max(texts, key=lambda name: len(row[name]), default=None)
+    best = next((name for name in (*QUESTIONS, *TEXTS) if name in texts), longest)
+    way = "--template FILE makes it of them"
+    if best is not None:
+        way = f"--map instruction={best} takes one of them"
+    return f"; its fields are {named_fields(others)}: {way}"
 
 
 def kind_of(value: object) -> str:

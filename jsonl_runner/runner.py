@@ -205,7 +205,7 @@ class _Run:
             each=self._leave_batched if len(self._batched) else None,
             models=self._models,
         )
-        found.check(self._job.bad_rows)
+        found.check(self._job.bad_rows, self._dataset)
         if kept is not None:
             self._offsets = kept.offsets
             self._ledger.know_input(kept)

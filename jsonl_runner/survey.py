@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Literal
 
 from .errors import BadRowsError
+from .fitting import what_is_missing
 from .indexes import IndexSet
 from .offsets import Offsets
 from .reader import GroupReader
@@ -15,6 +16,7 @@ from .summary import LISTED, Named, first_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from .dataset import Dataset
     from .indexes import IndexMap
     from .reader import Group
 
@@ -104,8 +106,13 @@ class Survey:
         """Rows that have no output."""
         return self.rows - self.skipped
 
-    def check(self, policy: BadRowsPolicy) -> None:
+    def check(self, policy: BadRowsPolicy, dataset: Dataset | None = None) -> None:
         """Raise what is wrong with the rows, unless they are to be skipped.
+
+        Args:
+            policy: whether they are.
+            dataset: the input, which is looked at again where no row of it can be used; None: what
+                is said of the first row has to do.
 
         Raises:
             BadRowsError: some rows cannot be used; names the first 20, or the one reason that there
@@ -113,14 +120,28 @@ class Survey:
         """
         if policy != "fail" or not self.bad:
             return
-        if self.rows or self.bad.count == 1 or self.bad.kind is None:
+        if self.rows or self.bad.kind is None:
             raise self.bad.error()
         first, count = self.bad.first[0], self.bad.count
-        raise BadRowsError(f"{first} (and so for all {count:,} rows)", [], count)
+        lack = None if dataset is None else what_is_missing(dataset)
+        if lack is not None:
+            first = first._replace(reason=lack)
+        elif count == 1:
+            raise self.bad.error()
+        so_for_all = f" (and so for all {count:,} rows)" if count > 1 else ""
+        raise BadRowsError(f"{first}{so_for_all}", [], count)
 
 
-def bad_row_error(row: BadRow) -> BadRowsError:
-    """Return the error that names a single bad row."""
+def bad_row_error(row: BadRow, dataset: Dataset | None = None) -> BadRowsError:
+    """Return the error that names a single bad row.
+
+    Args:
+        row: the row.
+        dataset: the input, of which there was no good row yet; see `Survey.check`.
+    """
+    lack = None if dataset is None else what_is_missing(dataset)
+    if lack is not None:
+        return BadRowsError(str(row._replace(reason=lack)), [], 1)
     bad = BadRows()
     bad.append(row)
     return bad.error()

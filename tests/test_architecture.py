@@ -63,6 +63,7 @@ FLOORS = [
         "prompts",
         "framing",
         "reader",
+        "fitting",
         "summary",
         "retry",
         "breaker",

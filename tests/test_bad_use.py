@@ -108,12 +108,15 @@ def test_the_field_to_be_mapped_is_a_likely_one(files: Stage) -> None:
     """Of a dataset's own fields the one is told that holds what is asked."""
     words = (*RUN, "--index-field", "id")
     for fields, best in (
-        ({"id": "a", "answer": "A long answer to it", "prompt": "Ask"}, "prompt"),
-        ({"id": 7, "score": 1, "aufgabe": "Wie heißt das?"}, "aufgabe"),
-        ({"id": 7, "score": 1}, "id"),
+        (
+            {"id": "a", "answer": "A long answer to it", "prompt": "Ask"},
+            "add --map instruction=prompt",
+        ),
+        ({"id": 7, "score": 1, "aufgabe": "Wie heißt das?"}, "add --map instruction=aufgabe"),
+        ({"id": 7, "score": 1}, "write a --template FILE that makes a question of them"),
     ):
         write_rows(files.data, [fields, {**fields, "id": 8}])
-        assert f": --map instruction={best} takes one of them" in refused(files, *words)
+        assert f": {best} (and so for all 2 rows)" in refused(files, *words)
 
 
 def test_an_input_without_a_usable_row(files: Stage) -> None:

@@ -83,7 +83,7 @@ def plan_rows(
         if not stream.seekable():
             raise InputError(f"{data}: a batch is read twice, so it cannot come from a pipe")
         found = survey(stream, data, rows.done, answered=lambda: fingerprints(rows.output))
-        found.check(wishes.bad_rows)
+        found.check(wishes.bad_rows, data)
         if found.rows == 0:
             raise InputError(f"{data}: no row in it can be used")
         stream.seek(0)

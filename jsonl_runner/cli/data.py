@@ -121,6 +121,7 @@ def validate(data: Dataset, as_json: bool) -> int:
       jsonl-runner validate data/samples/data.jsonl
     """
     from ..errors import EXIT_USAGE  # noqa: PLC0415
+    from ..fitting import what_is_missing  # noqa: PLC0415
     from ..reader import open_input  # noqa: PLC0415
     from ..summary import turns_line  # noqa: PLC0415
     from ..survey import survey  # noqa: PLC0415
@@ -147,6 +148,9 @@ def validate(data: Dataset, as_json: bool) -> int:
         click.echo(f"{data}: {count.rows:,} rows can be used, {len(found.bad):,} cannot")
         if count.conversations:
             click.echo(turns_line(count.rows, **turns))
+    lack = what_is_missing(data) if found.bad and not found.rows else None
+    if lack is not None:
+        say(f"{data}: {harmless(lack)}")
     return EXIT_USAGE if found.bad or not found.rows else 0
 
 
