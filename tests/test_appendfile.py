@@ -317,7 +317,7 @@ def test_lines_longer_than_a_block(tmp_path: Path) -> None:
 
 
 @given(lines=LINES, places=st.sets(st.integers(0, 9)), end=st.sampled_from([b"", b"\n"]))
-@settings(deadline=None, max_examples=30)  # three files of megabytes each
+@settings(deadline=None, max_examples=15)  # three files of megabytes each
 def test_the_last_line_with_a_beginning(
     scratch: Path, lines: list[bytes], places: set[int], end: bytes
 ) -> None:
