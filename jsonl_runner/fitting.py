@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Rows by which is guessed, and the bytes of them, which are in memory together.
 _LOOKED_AT, _LOOKED_AT_BYTES = 1000, 16 * 1024 * 1024
-#: Rows on which a guess is tried: some seconds.
-_TRIED = 1_000_000
+#: Rows on which a guess is tried: a few seconds.
+_TRIED = 200_000
 #: A guess has to fit a greater share of rows: a few without a prompt are bad rows by any name.
 _MOST = 0.95
 #: What datasets call a row's identity: the first that names each row is taken.
