@@ -105,6 +105,8 @@ def convert_to_files(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: is there already and not an empty folder; name another")
+    if not folder.parent.is_dir():
+        raise LedgerError(f"{folder}: its folder does not exist; make it first")
     try:
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:

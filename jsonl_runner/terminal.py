@@ -20,3 +20,8 @@ def harmless(text: str) -> str:
     sequence is spread over them.
     """
     return text.translate(_HARMLESS)
+
+
+def counted(count: int, name: str) -> str:
+    """Return a number of things for people: `1 row`, `2,000 rows`."""
+    return f"{count:,} {name}" + ("" if count == 1 else "s")

@@ -313,6 +313,38 @@ def test_a_merged_file_that_cannot_be(files: Stage, target: str, code: int, says
     assert says in refused(files, "merge", "data.jsonl", "ledger.jsonl", target, code=code)
 
 
+def test_requests_into_a_folder_that_is_missing(files: Stage) -> None:
+    """It is said as of every other file."""
+    words = ("requests", "data.jsonl", "-o", "nodir/x.jsonl", "--provider", "openai")
+    assert "x.jsonl: its folder does not exist; make it first" in refused(files, *words, code=4)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--threads", "0"), "--threads must be "),
+        (("--max-retries", "-1"), "--max-retries must be "),
+        (("--api-base", "here"), "--api-base must begin with http"),
+    ],
+)
+def test_an_option_is_called_as_it_is_typed(
+    files: Stage, words: tuple[str, ...], says: str
+) -> None:
+    """Not as a setting of a file."""
+    assert refused(files, *RUN, *words).startswith(says)
+
+
+@pytest.mark.parametrize("command", ["render", "estimate"])
+def test_what_makes_no_calls_has_no_option_of_calls(files: Stage, command: str) -> None:
+    """It would do nothing there; in a configuration file it may stand."""
+    told = files.cli(command, "--help").stdout
+    assert "--api-base" in told
+    assert "--transport" not in told
+    assert "--proxy" not in told
+    config = files.config_file(transport="curl", proxy="http://127.0.0.1:1")
+    assert files.cli(command, "data.jsonl", "--config", config).returncode == 0
+
+
 def test_files_into_a_file(files: Stage) -> None:
     """The outputs of a folder of texts want a folder."""
     (files.folder / "texts").mkdir()

@@ -200,7 +200,7 @@ def test_merge_for_a_trainer(ran: Stage) -> None:
     result = ran.cli(*words, "--format", "alpaca", "--drop-reasons", "empty, schema", "--dedupe")
     assert "left out 1 empty: nothing but white space\n" in result.stderr
     assert "left out 1 turns: user and assistant do not take turns" in result.stderr
-    assert result.stderr.endswith("m.jsonl: 1 rows\n")
+    assert result.stderr.endswith("m.jsonl: 1 row\n")
     result = ran.cli(*words, "--split", "train")
     assert (result.returncode, result.stdout) == (2, "")
     assert "split: 'train' is no part; give train=0.95,test=0.05" in result.stderr
@@ -312,7 +312,7 @@ def test_run_tells_people_on_stderr_what_comes_next(ran: Stage) -> None:
     """Without --json stdout stays empty; the last line is the next command, and it works."""
     rest = ran.run_cli("-v")
     assert (rest.stdout, rest.returncode) == ("", 1)
-    assert rest.stderr.splitlines()[-1] == "next: the same command tries the 1 nulls again"
+    assert rest.stderr.splitlines()[-1] == "next: the same command tries the 1 null again"
     assert "keys #1(…0001), #2(…0002)" in rest.stderr
     write_rows(ran.data, [row(0), row(3)])
     done = ran.run_cli()

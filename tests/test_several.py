@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import read_ledger, write_rows
+from support import read_ledger, row, write_rows
 
 from jsonl_runner import passes
 from jsonl_runner.answers import verdicts_on
@@ -325,3 +325,17 @@ def test_fewer_samples_than_before(stage: Stage) -> None:
     target = stage.folder / "merged.jsonl"
     assert merge(stage.data, stage.output, target).written == 6
     assert merge(Dataset(stage.data, n=3), stage.output, target).written == 8
+
+
+def test_an_estimate_tells_no_batch_price_of_verdicts(stage: Stage) -> None:
+    """A judge is asked live; only the outputs may come from batches."""
+    write_rows(stage.data, [row(1), row(2)])
+    (stage.folder / "judge.j2").write_text("Right? {{ output }}", encoding="utf-8")
+    told = stage.cli(
+        *("estimate", stage.data, "--judge", "judge.j2", "--api-base", "https://api.openai.com/v1"),
+        *("--output-tokens", "10", "--verdict-tokens", "5"),
+    ).stdout.splitlines()
+    heads = [line for line in told if line.removeprefix("judge: ").startswith("cost ")]
+    assert ["in batches" in head for head in heads] == [True, False]
+    (verdicts,) = [line for line in told if line.startswith("judge: gpt-4.1-mini ")]
+    assert verdicts.count("$") == 1

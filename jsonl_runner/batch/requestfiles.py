@@ -79,6 +79,8 @@ def write_requests(
     """
     if target.is_dir():
         raise LedgerError(f"{target}: this is a directory; give a file name")
+    if not target.parent.is_dir():
+        raise LedgerError(f"{target}: its folder does not exist; make it first")
     bad_row = bad_row or bad_rows_of(None, name)
     written = Written(parts=splitter.parts)
     with _folder_beside(target) as folder:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..secret import shorten
-from ..terminal import harmless
+from ..terminal import counted, harmless
 from .help import Sectioned
 from .inputs import data_argument, dataset_options
 from .options import PATH, console_options, json_option, print_json, say
@@ -145,7 +145,7 @@ def validate(data: Dataset, as_json: bool) -> int:
     if as_json:
         print_json({"rows": count.rows, **turns, "bad_rows": named})
     else:
-        click.echo(f"{data}: {count.rows:,} rows can be used, {len(found.bad):,} cannot")
+        click.echo(f"{data}: {counted(count.rows, 'row')} can be used, {len(found.bad):,} cannot")
         if count.conversations:
             click.echo(turns_line(count.rows, **turns))
     lack = what_is_missing(data) if found.bad and not found.rows else None

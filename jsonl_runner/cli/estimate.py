@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from ..judging import Judge
 
 #: Options of calls that nothing here hangs on; `config_of` wants to hear of them.
-_UNUSED = ("threads", "max_retries", "timeout", "temperature")
+_UNUSED = ("transport", "proxy", "threads", "max_retries", "timeout", "temperature")
 
 
 @click.command(cls=Sectioned, short_help="What a dataset will cost, before anything is paid.")
 @click.argument("data", type=PATH, nargs=-1, metavar="DATA... [OUTPUT]")
-@config_options
+@functools.partial(config_options, calls=False)
 @click.option(
     "--output-tokens",
     type=click.FloatRange(min=0),
@@ -120,7 +120,7 @@ def _lines(found: Estimate, data: Dataset, config: Config, judge: Judge | None) 
     verdicts, settings = found.judge, as_judge(judge, config)
     plural = "verdict" if verdicts.to_do == 1 else "verdicts"
     yield f"judge: {verdicts.to_do:,} {plural}, each on one output; on those to come as expected"
-    told = (*_tokens(verdicts, settings, "--verdict-tokens"), *_costs(verdicts))
+    told = (*_tokens(verdicts, settings, "--verdict-tokens"), *_costs(verdicts, live_only=True))
     yield from (f"judge: {line}" for line in (*told, *_time(verdicts, settings)))
     outputs, judged = (part.costs[0].live if part.to_do else None for part in (found, verdicts))
     if outputs is not None and judged is not None:
@@ -176,7 +176,7 @@ def _error(amount: Amount) -> str:
     return f"± {((amount.high or 0.0) - amount.low) / 2 / expected:.1%}"
 
 
-def _costs(found: Estimate) -> list[str]:
+def _costs(found: Estimate, *, live_only: bool = False) -> list[str]:
     if not found.to_do:
         return []
     if found.unpriced:
@@ -185,6 +185,10 @@ def _costs(found: Estimate) -> list[str]:
             f"cost: no price is known for {models} at this address; give --price input=…,output=…"
         ]
     width = max(len(cost.model) for cost in found.costs)
+    if live_only:  # what run --judge does
+        lines = [f"{'cost':{width}}  {'live':>22}"]
+        lines += [f"{cost.model:{width}}  {_dollars(cost.live):>22}" for cost in found.costs]
+        return [*lines, *_of_others(found.costs), f"prices: {found.price_source}"]
     lines = [f"{'cost':{width}}  {'live':>22}  {'in batches':>22}"]
     lines += [
         f"{cost.model:{width}}  {_dollars(cost.live):>22}  {_dollars(cost.batch):>22}"

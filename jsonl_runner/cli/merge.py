@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..exports.forms import FORMATS
+from ..terminal import counted
 from .help import Sectioned
 from .inputs import data_argument, dataset_options
 from .options import PATH, bad_rows_as_run_option, console_options, json_option, print_json, say
@@ -173,4 +174,5 @@ def _tell(summary: MergeSummary, merged: str, *, keep_null: bool) -> None:
     without = f"; {summary.without_output:,} without an output {fate}"
     shares = ", ".join(f"{count:,} {part}" for part, count in summary.parts.items())
     parts = f" ({shares})" if shares else ""
-    say(f"{merged}: {summary.written:,} rows{parts}{without if summary.without_output else ''}")
+    rows = counted(summary.written, "row")
+    say(f"{merged}: {rows}{parts}{without if summary.without_output else ''}")

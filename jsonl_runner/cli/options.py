@@ -72,11 +72,14 @@ def console_options(command: _Command) -> _Command:
     return command
 
 
-def config_options(command: _Command, *, several_models: bool = False) -> _Command:
+def config_options(
+    command: _Command, *, several_models: bool = False, calls: bool = True
+) -> _Command:
     """Add the options that say where calls go; collected by `load_config`.
 
     Args:
         command: gets them.
+        calls: whether any are made: else there is none to say how.
         several_models: whether `--model` may be repeated, and is then called `models`.
     """
     model = click.option("--model", help="Model where a row names none.")
@@ -87,13 +90,16 @@ def config_options(command: _Command, *, several_models: bool = False) -> _Comma
             multiple=True,
             help="Model where a row names none. Repeated: every row goes to each of them.",
         )
-    for option in (
+    how = (
         click.option(
             "--transport",
             type=click.Choice(["curl", "openai"]),
             help="What makes the calls: libcurl, or the openai SDK.  [default: curl]",
         ),
         click.option("--proxy", help="http, https or socks5 address.  [default: environment]"),
+    )
+    for option in (
+        *(how if calls else ()),
         click.option("--api-base", metavar="URL", help="Address of the API, up to /v1."),
         model,
         click.option(
@@ -122,6 +128,10 @@ bad_rows_as_run_option = click.option(
 )
 
 
+#: How `config.load` begins what it says of an argument.
+_ARGUMENT = re.compile(r"^arguments: (\w+)")
+#: Settings whose option is not called as they are.
+_OPTION_OF = {"params": "param", "prices": "price"}
 _ESCAPE = re.compile(r"\\([ntr\\])")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
@@ -132,10 +142,23 @@ def unescaped(text: str) -> str:
 
 
 def load_config(config_path: Path | None, overrides: Mapping[str, Any]) -> Config:
-    """Return the settings in force; see `config.load`."""
-    from ..config import load  # noqa: PLC0415  # --help need not wait for it
+    """Return the settings in force; see `config.load`.
 
-    return load(config_path, overrides)
+    Raises:
+        ConfigError: one is wrong; of the command line, it is named as it is typed.
+    """
+    from ..config import load  # noqa: PLC0415  # --help need not wait for it
+    from ..errors import ConfigError  # noqa: PLC0415
+
+    try:
+        return load(config_path, overrides)
+    except ConfigError as error:
+        raise ConfigError(_ARGUMENT.sub(_as_typed, str(error))) from None
+
+
+def _as_typed(found: re.Match[str]) -> str:
+    name = found[1]
+    return f"--{_OPTION_OF.get(name, name.replace('_', '-'))}"
 
 
 def age_of(text: str, option: str) -> float:

@@ -18,7 +18,7 @@ from ..errors import (
     RunInterruptedError,
     RunStoppedError,
 )
-from ..terminal import harmless
+from ..terminal import counted, harmless
 from .calling import call_options, config_of, simulate_option
 from .help import Sectioned
 from .options import PATH, config_options, console, console_options, json_option, print_json, say
@@ -249,7 +249,7 @@ def _report(summary: RunSummary, options: dict[str, Any], command: str) -> None:
     if summary.stopped is not None or summary.left:
         say("next: run the same command again, it goes on where it stopped")
     elif summary.failed:
-        say(f"next: the same command tries the {summary.failed:,} nulls again")
+        say(f"next: the same command tries the {counted(summary.failed, 'null')} again")
     else:
         data, merged = questions_path(output), output.with_name("merged.json")
         merge = command.removesuffix("query") + "merge"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..records import BadRow
 
 #: Options of calls that nothing here hangs on; `config_of` wants to hear of them.
-_UNUSED = ("threads", "max_retries", "timeout")
+_UNUSED = ("transport", "proxy", "threads", "max_retries", "timeout")
 
 
 @click.command(cls=Sectioned, short_help="Show what would be sent, as text.")
@@ -40,7 +40,7 @@ _UNUSED = ("threads", "max_retries", "timeout")
     metavar="N",
     help="Show the first N rows.",
 )
-@config_options
+@functools.partial(config_options, calls=False)
 @request_options
 @bad_rows_option
 @json_option

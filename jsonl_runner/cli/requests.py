@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import EXIT_USAGE
-from ..terminal import harmless
+from ..terminal import counted, harmless
 from .calling import params_of
 from .help import Sectioned
 from .inputs import data_argument, dataset_options
@@ -195,8 +195,8 @@ def _tell(written: Written, notes: list[str], profile: Profile, *, as_json: bool
         say(f"note: {written.ids} says which index a custom_id that begins with h- stands for")
     for path, part in zip(written.files, written.parts, strict=True):
         say(
-            f"{path}: {part.requests:,} requests, {part.size / 1e6:.1f} MB, some {part.tokens:,} "
-            f"tokens{f', {part.model}' if part.model else ''}"
+            f"{path}: {counted(part.requests, 'request')}, {part.size / 1e6:.1f} MB, some "
+            f"{part.tokens:,} tokens{f', {part.model}' if part.model else ''}"
         )
 
 
@@ -213,7 +213,7 @@ def _write_rows(grid: Path, output: Path, *, as_json: bool) -> int:
             count += 1
     if as_json:
         print_json({"file": str(output), "rows": count})
-    say(f"{output}: {count:,} rows")
+    say(f"{output}: {counted(count, 'row')}")
     return 0
 
 
@@ -245,9 +245,9 @@ def _check(path: Path, options: dict[str, Any]) -> int:
         )
     else:
         total = sum(found.problems.values())
-        verdict = f"{total:,} problems" if total else f"{profile.name} would take it"
+        verdict = counted(total, "problem") if total else f"{profile.name} would take it"
         click.echo(
-            f"{path}: {found.requests:,} requests, {found.size / 1e6:.1f} MB, some "
+            f"{path}: {counted(found.requests, 'request')}, {found.size / 1e6:.1f} MB, some "
             f"{found.tokens:,} tokens: {verdict}"
         )
     return 0 if found.is_good else EXIT_USAGE

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import EXIT_BUDGET, EXIT_STOPPED, EXIT_USAGE, ConfigError, JsonlRunnerError
+from ..terminal import counted
 from .calling import (
     budget_options,
     call_options,
@@ -200,7 +201,7 @@ def _next_steps(summary: RunSummary, data: Dataset, output: Path, command: str) 
     if summary.stopped is not None or summary.left:
         return ["next: run the same command again, it goes on where it stopped"]
     if summary.failed:
-        return [f"next: the same command tries the {summary.failed:,} nulls again"]
+        return [f"next: the same command tries the {counted(summary.failed, 'null')} again"]
     merged = output.with_name("merged.json")
     files = " ".join(map(shlex.quote, (*data.given, str(output), str(merged))))
     return [f"next: {command.replace(' run', ' merge')} {files}"]

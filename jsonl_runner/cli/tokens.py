@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from ..errors import InputError
+from ..terminal import counted
 from .options import PATH, Suggesting, console_options, json_option, print_json, say, unescaped
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def split(file: Path, limit: int, signal: str, instruction: str, model: str | No
         click.echo(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE), nl=False)
     longer = sum(num_tokens_from_string(part, encoding) > limit for part in parts)
     over = f"; {longer:,} longer than {limit:,} tokens, with nothing to cut at" if longer else ""
-    say(f"{file}: {len(parts):,} rows{over}")
+    say(f"{file}: {counted(len(parts), 'row')}{over}")
     return 0
 
 

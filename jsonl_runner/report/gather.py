@@ -23,6 +23,7 @@ from ..reader import GroupReader, open_input
 from ..recipes import dataset_for
 from ..secret import shorten
 from ..summary import turns_line
+from ..terminal import counted
 from ..turns import TurnCount, turn_by_turn
 from .calls import MAX_NAME, Calls, amount, name_of, tokens_of, whole
 from .numbers import Example, Report, Row, Rows, Text
@@ -205,7 +206,7 @@ class _Files:
         """Compare with the input, and take the sample's rows from it."""
         self._data = data.name
         rows, total, bad, without = self._rows, 0, 0, 0
-        counted = TurnCount(data)
+        turns = TurnCount(data)
         for turn, part in enumerate(turn_by_turn(data, self._ledger)):
             with open_input(part) as stream:
                 for group in GroupReader(stream, str(data), checks_images=False).groups():
@@ -213,7 +214,7 @@ class _Files:
                     total += len(group.places)
                     if not turn:  # of later turns the same rows are bad
                         bad += len(group.bad)
-                        counted.see(group)
+                        turns.see(group)
                     lacking = self._done.lacking(group.places)
                     without += sum(not self._failed.has(group.places[k]) for k in lacking)
                     for k, place in enumerate(group.places):
@@ -221,7 +222,7 @@ class _Files:
                             self._show(place, group.record(k), turn)
         rows.total, rows.bad, rows.left = total, bad, without
         rows.foreign = rows.done + rows.failed - (total - without)
-        rows.turns, rows.conversations = counted.turns, counted.conversations
+        rows.turns, rows.conversations = turns.turns, turns.conversations
 
     def _show(self, place: Place, record: Record, turn: int) -> None:
         row = self._sample[place]
@@ -354,8 +355,3 @@ def _notes(report: Report, log_name: str) -> Iterator[str]:
             f"The log tells no cost of {report.total.unpriced:,} entries with tokens, since no "
             "price of their model was known: the cost leaves them out (--price, --prices give one)."
         )
-
-
-def counted(count: int, name: str) -> str:
-    """Return a number of things for people."""
-    return f"{count:,} {name}" + ("" if count == 1 else "s")
