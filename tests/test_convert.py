@@ -167,7 +167,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
         convert_to_files([source], tmp_path)
     with pytest.raises(InputError, match="not an empty folder"):
         convert_to_files([source], source)
-    with pytest.raises(LedgerError, match="cannot be written"):
+    with pytest.raises(LedgerError, match="its folder does not exist; make it first"):
         convert_to_files([source], tmp_path / "none" / "texts")
     assert source.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"r.jsonl"}

@@ -79,8 +79,6 @@ def write_requests(
     """
     if target.is_dir():
         raise LedgerError(f"{target}: this is a directory; give a file name")
-    if not target.parent.is_dir():
-        raise LedgerError(f"{target}: its folder does not exist; make it first")
     bad_row = bad_row or bad_rows_of(None, name)
     written = Written(parts=splitter.parts)
     with _folder_beside(target) as folder:
@@ -145,6 +143,8 @@ def _refuse_older(target: Path, written: Written) -> None:
 @contextlib.contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
     """Yield a new folder on the same disk; it is removed."""
+    if not target.parent.is_dir():
+        raise LedgerError(f"{target}: its folder does not exist; make it first")
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
