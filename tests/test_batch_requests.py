@@ -343,7 +343,7 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
         write(target, made(3), max_requests=1, may_split=False)
     with pytest.raises(LedgerError, match="a directory"):
         write(tmp_path, made(1))
-    with pytest.raises(LedgerError, match="cannot be written"):
+    with pytest.raises(LedgerError, match="its folder does not exist"):
         write(tmp_path / "none" / "r.jsonl", made(1))
     assert names(tmp_path) == set()
     written = write(target, [*made(2), bad], bad_rows="skip")
