@@ -23,6 +23,7 @@ from machine_model import SHAPE
 from machine_processes import REFUSED, Processes
 from machine_stage import BATCH_S, JUDGE, Row
 from machine_walk import RARELY, Walk
+from support import KEYS, read_ledger, row
 
 from jsonl_runner.batch.plan import Wishes
 from jsonl_runner.calllog import last_input
@@ -34,8 +35,10 @@ from jsonl_runner.status import status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from machine_model import Added, Book, Task
+    from support import Stage
 
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="it forks, and kills")
@@ -307,6 +310,24 @@ class Runs(Walk):
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     with Processes(tmp_path_factory.mktemp("processes")) as found:
         yield found
+
+
+def test_ctrl_c_while_a_table_is_read_is_said_as_such(
+    processes: Processes, stage: Stage, tmp_path: Path
+) -> None:
+    """Not as a file that cannot be read: the thread that decodes it may be at work."""
+    import pyarrow as pa  # noqa: PLC0415  # takes a while
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    data = tmp_path / "data.parquet"
+    pq.write_table(pa.Table.from_pylist([row(number) for number in range(5)]), data)
+    given = {"data": {"files": str(data)}, "output": str(stage.output), "now": 0.0}
+    given |= {"config": {"api_base": stage.simulator.base_url, "api_keys": list(KEYS)}}
+    given |= {"job": {}, "choice": {}, "judge": None}
+    for at in range(1, 60, 2):
+        code, said = processes.do("run", at, signal.SIGINT, **given)
+        assert code == 0 or said.startswith(("RunInterrupted", "KeyboardInterrupt")), (at, said)
+    assert read_ledger(stage.output).keys() <= set("01234")
 
 
 def test_for_every_order_of_steps_nothing_is_lost_and_nothing_is_paid_twice(

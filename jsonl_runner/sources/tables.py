@@ -130,9 +130,14 @@ def _decoded(arrow: Any, batches: Generator[Any], beside: Path) -> Iterator[list
             readers = readers_of(batch.schema.metadata, beside)
         return list(rows_of_table(arrow, batch, readers))
 
-    with ThreadPoolExecutor(1, "reader") as reader, contextlib.closing(batches):
-        while (rows := reader.submit(decode).result()) is not None:
-            yield rows
+    try:
+        with ThreadPoolExecutor(1, "reader") as reader:
+            while (rows := reader.submit(decode).result()) is not None:
+                yield rows
+    finally:
+        # Ctrl-C may find the thread at work, and is not to become another error.
+        with contextlib.suppress(ValueError):
+            batches.close()
 
 
 def _check_names(names: Sequence[str]) -> None:
