@@ -250,8 +250,8 @@ class World:
         self.clock.advance(DAY_S)
         if code == -9:
             self._tolerated |= self._scraps()
-        elif "KeyboardInterrupt" in said:  # before there was anything to stop: a lock of nobody's
-            self._tolerated.add(f"{self.output.name}.lock")
+        elif "KeyboardInterrupt" in said:  # a lock file that nobody holds
+            self._tolerated |= {f"{book.path.name}.lock" for book in (self.book, self.verdicts)}
         return code, said
 
     @contextlib.contextmanager
