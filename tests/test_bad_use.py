@@ -165,9 +165,9 @@ def test_no_key_anywhere(files: Stage) -> None:
 @pytest.mark.parametrize(
     ("base", "says"),
     [
-        ("ftp://127.0.0.1/v1", "api_base must begin with http:// or https://"),
-        ("127.0.0.1:8000/v1", "api_base must begin with http:// or https://"),
-        ("http://127.0.0.1 :1/v1", "api_base must hold no blanks"),
+        ("ftp://127.0.0.1/v1", "--api-base must begin with http:// or https://"),
+        ("127.0.0.1:8000/v1", "--api-base must begin with http:// or https://"),
+        ("http://127.0.0.1 :1/v1", "--api-base must hold no blanks"),
         ("http://no-such-host.invalid/v1", "dns: the name no-such-host.invalid cannot be resolved"),
         ("http://127.0.0.1:99999/v1", "check api_base"),
     ],
@@ -216,7 +216,7 @@ def test_a_pasted_full_endpoint_is_taken_as_its_base(files: Stage) -> None:
         (["--threads", "0"], "threads must be a whole number of at least 1"),
         (["--timeout", "-1"], "timeout must be a number of at least 0.001"),
         (["--timeout", "nan"], "timeout must be a number of at least 0.001"),
-        (["--max-retries", "-1"], "max_retries must be a whole number of 0 or more"),
+        (["--max-retries", "-1"], "--max-retries must be a whole number of 0 or more"),
         (["--temperature", "warm"], "'warm' is not a valid float"),
         (["--bad-rows", "ignore"], "'fail', 'skip'"),
         (["--param", "seed"], "'seed' is not NAME=VALUE"),
