@@ -97,7 +97,8 @@ class OpenAIModel:
       through `request_openai_api` or `multi_process_one`.
 
     It returns the output, or a chat completion as the SDK's client gives it (an object or its
-    dictionary), whose tokens are then counted. An exception is retried like the provider's own.
+    dictionary), whose tokens are then counted. An exception is retried like the provider's own,
+    but a slip in the code (TypeError, NameError, AttributeError, ImportError) fails the row.
     `super().generate(...)` in it makes the real call, with a key of the rotator; `self.client` is
     an `openai.OpenAI` with the same key, address, timeouts and proxy, for calls of other kinds. It
     is safe in any number of threads, since no global is set, and tries nothing again by itself.
