@@ -124,6 +124,11 @@ def nodes_of_a_cluster(count: int) -> Iterator[Nodes]:
         process.communicate(timeout=PATIENCE_S)
 
 
+def takes_connections(address: str) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) == 0
+
+
 def assert_whole(stage: Stage, rows: list[dict[str, Any]]) -> None:
     """Check that the ledger has each row once, with its own answer."""
     lines = stage.output.read_bytes().splitlines()
@@ -170,6 +175,7 @@ def test_led_from_outside_then_from_a_node_whose_head_is_lost(
     write_rows(stage.data, rows)
     stage.config_file()
     with nodes_of_a_cluster(1) as nodes:
+        until(lambda: takes_connections(nodes.outside), PATIENCE_S)  # it begins after the nodes
         for _ in range(3):
             with running(stage, "--ray-address", nodes.outside, "--workers", "2") as process:
                 code = process.wait(PATIENCE_S)
