@@ -14,7 +14,14 @@ import click
 
 from ..errors import ConfigError, JsonlRunnerError
 from .calling import config_of, model_of, prices_option, request_options
-from .options import bad_rows_option, config_options, console_options, json_option, say
+from .options import (
+    bad_rows_option,
+    config_options,
+    console_options,
+    json_option,
+    say,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +46,8 @@ _UNUSED = ("threads", "max_retries", "timeout", "transport", "simulate", "temper
 
 def provider_options(command: _Command, *, several_models: bool = False) -> _Command:
     """Add the options that say whose batches they are, and how they are looked after."""
-    for option in (
+    return with_options(
+        command,
         console_options,
         json_option,
         click.option(
@@ -58,14 +66,13 @@ def provider_options(command: _Command, *, several_models: bool = False) -> _Com
         prices_option,
         click.option("--provider", metavar="NAME", help="Whose batches.  [default: by --api-base]"),
         functools.partial(config_options, several_models=several_models),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def sending_options(command: _Command) -> _Command:
     """Add the options that say how rows are sent."""
-    for option in (
+    return with_options(
+        command,
         bad_rows_option,
         click.option(
             "--max-cost",
@@ -85,9 +92,7 @@ def sending_options(command: _Command) -> _Command:
         click.option("--max-requests", type=click.IntRange(min=1), help="Rows in a part."),
         click.option("--completion-window", metavar="24h", help="How long a batch may take."),
         request_options,
-    ):
-        command = option(command)
-    return command
+    )
 
 
 notify_option = click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import ConfigError
-from .options import PATH, console, load_config, place_of, say
+from .options import PATH, console, load_config, place_of, say, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,31 +70,30 @@ def answer_options(command: _Command) -> _Command:
 
 def request_options(command: _Command) -> _Command:
     """Add the options that say what a request asks for, and what becomes of its answer."""
-    for option in (
+    return with_options(
+        command,
         answer_options,
         param_option,
         click.option("--max-tokens", type=int, help="Longest answer, in tokens."),
         click.option("--temperature", type=float, help="Sampling temperature."),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def call_options(command: _Command) -> _Command:
     """Add the options that say how calls are made; collected by `config_of`."""
-    for option in (
+    return with_options(
+        command,
         click.option("--timeout", type=float, help="Seconds for one call.  [default: 300]"),
         click.option("--max-retries", type=int, help="Tries after the first.  [default: 5]"),
         click.option("--threads", type=int, help="Calls at the same time.  [default: keys x 16]"),
         request_options,
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def budget_options(command: _Command) -> _Command:
     """Add the options that say what calls cost and may cost; collected by `config_of`."""
-    for option in (
+    return with_options(
+        command,
         price_option,
         click.option(
             "--max-tokens-total",
@@ -108,14 +107,13 @@ def budget_options(command: _Command) -> _Command:
             metavar="X",
             help="US dollars that the runs on OUTPUT may spend together.  [default: no limit]",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def engine_options(command: _Command) -> _Command:
     """Add the options that say where calls are made; collected by `config_of`."""
-    for option in (
+    return with_options(
+        command,
         click.option(
             "--workers", type=int, help="Processes on the Ray cluster.  [default: one a node]"
         ),
@@ -129,14 +127,13 @@ def engine_options(command: _Command) -> _Command:
             type=click.Choice(["local", "ray"]),
             help="Threads of this process, or processes on a Ray cluster.  [default: local]",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def judge_options(command: _Command) -> _Command:
     """Add the options that say who judges outputs; taken by `judge_of`."""
-    for option in (
+    return with_options(
+        command,
         click.option(
             "--judge-model",
             metavar="MODEL",
@@ -148,9 +145,7 @@ def judge_options(command: _Command) -> _Command:
             metavar="FILE",
             help="Ask a model about each output in the end: a Jinja2 template with {{ output }}.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def judge_of(options: dict[str, Any]) -> Judge | None:

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
+
+def with_options(
+    command: _Command, *options: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> _Command:
+    """Return a command with options, the last of which stands first in its help."""
+    for option in options:
+        command = option(command)  # type: ignore[assignment]  # click gives back what it takes
+    return command
+
+
 #: A file named on the command line; whether it is there is for the library to say.
 PATH = click.Path(path_type=Path)
 
@@ -98,7 +108,8 @@ def config_options(
         ),
         click.option("--proxy", help="http, https or socks5 address.  [default: environment]"),
     )
-    for option in (
+    return with_options(
+        command,
         *(how if calls else ()),
         click.option("--api-base", metavar="URL", help="Address of the API, up to /v1."),
         model,
@@ -108,9 +119,7 @@ def config_options(
             type=PATH,
             help="JSON or YAML file with keys and settings.  [default: config.json or .yaml here]",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .options import PATH
+from .options import PATH, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,8 @@ _OF_FILE = "@"
 
 def shaping_options(command: _Command) -> _Command:
     """Add the options that say how a row becomes what is asked; collected by `shape_of`."""
-    for option in (
+    return with_options(
+        command,
         click.option(
             "--system",
             metavar="TEXT|@FILE",
@@ -36,9 +37,7 @@ def shaping_options(command: _Command) -> _Command:
             metavar="FIELD=YOURS",
             help="Take a field from one of yours, as in instruction=question. May be repeated.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def shape_of(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from ..terminal import harmless
-from .options import PATH
+from .options import PATH, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,8 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 def watch_options(command: _Command) -> _Command:
     """Add the options that say how a run is watched; collected by `views_of`."""
-    for option in (
+    return with_options(
+        command,
         click.option(
             "--metrics-host",
             default="127.0.0.1",
@@ -39,9 +40,7 @@ def watch_options(command: _Command) -> _Command:
         ),
         click.option("--log-file", type=PATH, help="Append what happens to a file, as JSON lines."),
         click.option("--live", is_flag=True, help="Show a table of keys, speed and failures."),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def views_of(options: dict[str, Any]) -> Views:
